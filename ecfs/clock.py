@@ -1,0 +1,39 @@
+"""The only door to time and randomness, so that a simulation can own both.
+
+Waiting is done with trio, whose clock the simulation replaces by itself (autojump).
+Nothing else in ecfs may import ``time``, ``random``, ``secrets`` or ``uuid``; a test enforces it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Protocol
+
+import trio
+
+
+class Clock(Protocol):
+    """What the rest of ecfs may ask about time and chance."""
+
+    def wall_ns(self) -> int:
+        """Nanoseconds since 1970, as file times show it. May jump; never used to order or to wait."""
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary moment, never going back; the clock that trio waits by."""
+
+    def token(self, size: int) -> bytes:
+        """`size` random bytes, unpredictable outside a simulation."""
+
+
+class SystemClock:
+    """The real thing. `monotonic` may only be asked inside ``trio.run``."""
+
+    def wall_ns(self) -> int:
+        return time.time_ns()
+
+    def monotonic(self) -> float:
+        return trio.current_time()
+
+    def token(self, size: int) -> bytes:
+        return os.urandom(size)

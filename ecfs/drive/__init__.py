@@ -1,0 +1,1 @@
+"""Drives: the contract (``base``), its implementations, and small wrappers around them."""

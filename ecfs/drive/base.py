@@ -1,0 +1,241 @@
+"""The Drive contract: what every drive promises and what callers may rely on.
+
+A drive stores four kinds of things, each under names that are validated (`check_key`, `check_blob_name`):
+
+* **shards**, under keys ``s/EEEEEEEE/CCCCCCCC`` (stripes: epoch and counter, hex) and ``c/NAME`` (checkpoints):
+  written once under their final name, never changed. A shard that no commit names does not exist,
+  so no temporary name is needed and a torn one is harmless.
+* **journal segments**, under keys ``j/NAME``: append only, each owned by one writer for its whole life.
+* **blobs**: small named files, atomically replaced, durable on return: ``identity``, ``superblock``, ``rescue.py``.
+* **the fence**: the newest (epoch, nonce) that was promised to; older writers are refused (R2).
+
+Rules for every method:
+
+* All methods are plain trio code; none blocks the event loop. Cancelling a call abandons it: it may still
+  complete later, which is harmless because names are never reused and offsets never overlap (R20).
+* Every changing call made after `fence` carries that writer; it raises DriveFencedError, having changed nothing,
+  if the drive has since promised itself to a newer epoch, or to another nonce of the same epoch.
+* Errors are those of `ecfs.errors` under DriveError, with slot and key filled in, and nothing else:
+  foreign exceptions are translated here. DriveUnreachableError means the drive as a whole can't be trusted
+  to have done this operation; ShardMissingError and ShardCorruptError are about the key alone.
+* A short read is an error (ShardCorruptError), never a short answer.
+* A place that was deleted, unmounted or exchanged under an open drive is DriveUnreachableError at the next
+  `sync`, `append`, `alive` or blob write: such writes are no copies (R21). Nothing is ever re-created silently.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ecfs.errors import UsageError
+from ecfs.shard import ShardHeader
+
+KEY_PATTERN = re.compile(r"s/[0-9a-f]{8}/[0-9a-f]{8}|[cj]/[0-9a-f][0-9a-f.-]{0,62}")
+BLOB_NAMES = frozenset({"identity", "superblock", "rescue.py"})
+MAX_BLOB = 16 * 1024 * 1024
+"""Bytes; a larger blob is refused when read, so that a hostile file can't fill memory."""
+
+Buffer = bytes | bytearray | memoryview
+
+
+def check_key(key: str) -> str:
+    """Return the key, or raise UsageError: nothing outside the three key spaces can ever be named."""
+    if not KEY_PATTERN.fullmatch(key):
+        raise UsageError(f"not a key of a drive: {key!r}")
+    return key
+
+
+def check_blob_name(name: str) -> str:
+    """Return the name, or raise UsageError."""
+    if name not in BLOB_NAMES:
+        raise UsageError(f"not a blob of a drive: {name!r}")
+    return name
+
+
+@dataclass(frozen=True, order=True)
+class Writer:
+    """Who may write: the epoch that was opened and the random nonce of that opening (hex, 32 digits)."""
+
+    epoch: int
+    nonce: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing in a listing. size in bytes."""
+
+    key: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Space:
+    """Bytes on the file system under a drive. Drives with the same `device` share them."""
+
+    total: int
+    free: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a drive lies, to tell an unmounted disk from a deleted directory (R10).
+
+    filesystem: stable name of the file system (its UUID where known, else its type and f_fsid).
+    mount_point: where that file system is mounted; below: path of the drive beneath it, "." for the root.
+    """
+
+    filesystem: str
+    mount_point: str
+    below: str
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What differs between kinds of drives, as data. deadline_s: seconds an operation may take by default."""
+
+    deadline_s: float
+    lockable: bool
+    """True where `attach` excludes every other process by itself."""
+    counts_for_commit: bool = True
+    """False for a store without conditional create: it may hold shards but never counts for m + 1 (R24)."""
+
+
+class Drive(ABC):
+    """One place that keeps one shard of every stripe. See the module docstring for the rules."""
+
+    slot: int | None
+    """Position in the pool; only used to label errors."""
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Canonical name: an absolute path, ``host:port`` or ``s3://…``."""
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities: ...
+
+    # ---- coming and going -------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def attach(self, *, exclusive: bool) -> None:
+        """Take hold of the place. Must be called before anything else but `create`, `location` and `is_vacant`.
+
+        exclusive: also lock it against every other process (R19); False for read-only commands.
+        Raises DriveUnreachableError (not there), DriveLockedError (another process, named where known).
+        Does not judge what lies there: that is `pool/`'s work, with `read_blob("identity")`.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of locks and descriptors. Never waits for a hung call; idempotent."""
+
+    @abstractmethod
+    async def is_vacant(self) -> bool:
+        """True if nothing is there or only what a fresh disk has (dotfiles, lost+found): `create` may use it."""
+
+    @abstractmethod
+    async def create(self, blobs: Mapping[str, bytes]) -> None:
+        """Turn a vacant place into a drive holding `blobs`, then attach it exclusively. All or nothing.
+
+        Built under a temporary name and renamed where the place does not exist yet, so that a racing
+        ``rm -rf`` of the old directory can't eat the new one (R22). Raises DriveWrongError if not vacant.
+        """
+
+    @abstractmethod
+    async def location(self) -> Location | None:
+        """Where the place lies now (nearest existing ancestor if it is gone); None where that has no meaning."""
+
+    @abstractmethod
+    async def alive(self) -> None:
+        """Return if the attached place is still what its URL leads to; raise DriveUnreachableError if not. Cheap."""
+
+    @abstractmethod
+    async def space(self) -> Space: ...
+
+    # ---- who may write ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def read_fence(self) -> Writer:
+        """The newest writer this drive promised itself to; Writer(0, "") on a new drive."""
+
+    @abstractmethod
+    async def fence(self, writer: Writer) -> None:
+        """Promise this drive to `writer`, durably before returning, and write as that writer from now on.
+
+        Raises DriveFencedError if it is promised to a newer epoch, or to another nonce of the same epoch.
+        """
+
+    # ---- blobs ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def read_blob(self, name: str) -> bytes:
+        """The whole blob. Raises ShardMissingError if there is none."""
+
+    @abstractmethod
+    async def write_blob(self, name: str, data: bytes) -> None:
+        """Replace the blob atomically, durable on return: after a crash it is the old or the new one."""
+
+    # ---- shards -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def prepare(self, epochs: Sequence[int]) -> None:
+        """Make room for shards of these epochs. Only called while a drive is opened or joins, so that a put
+        never creates a directory: ENOENT in a put means that the drive was deleted (R22)."""
+
+    @abstractmethod
+    async def put(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
+        """Store a shard; durable at the next `sync`. The caller leaves the buffers alone until this returns.
+
+        replace=False creates exclusively under the final name (ShardExistsError if taken).
+        replace=True is for heal only: written under a temporary name, read back and compared, renamed.
+        Raises DriveFullError, DriveUnreachableError (also: the epoch's directory is gone), DriveFencedError.
+        """
+
+    @abstractmethod
+    async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes of each (offset, length); length -1 means to the end. Works on shards and segments.
+
+        Raises ShardMissingError, ShardCorruptError (shorter than asked), DriveUnreachableError.
+        """
+
+    async def get(self, key: str, offset: int = 0, length: int = -1) -> bytes:
+        """One range of `read`."""
+        return (await self.read(key, [(offset, length)]))[0]
+
+    @abstractmethod
+    async def verify(self, key: str) -> ShardHeader:
+        """Check every byte of a shard where it lies and return its header; the data does not travel.
+
+        Raises ShardMissingError, ShardCorruptError.
+        """
+
+    @abstractmethod
+    async def delete(self, key: str) -> None:
+        """Remove a shard or segment; removing what is not there is fine. Not necessarily durable."""
+
+    @abstractmethod
+    def list(self, prefix: str) -> AsyncIterator[Entry]:
+        """Everything whose key starts with `prefix` ("s/", "s/EEEEEEEE/", "c/", "j/"), in no order, streaming."""
+
+    @abstractmethod
+    async def sync(self) -> None:
+        """Make every earlier put durable, names included. Comes before the append of the commit that counts on it.
+
+        A failure voids every put since the last good sync: the caller must treat all of them as missing (R21),
+        since a second fsync may succeed without having written anything.
+        """
+
+    # ---- journal ----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def append(self, segment: str, offset: int, record: Buffer) -> None:
+        """Write `record` at `offset` of a segment (created at offset 0), durable on return, name included.
+
+        Offsets are the caller's: a segment after a failed or timed-out append is never appended to again (R20).
+        Raises DriveFullError, DriveUnreachableError, DriveFencedError.
+        """

@@ -7,8 +7,8 @@ The code is systematic, so payload byte p lies in fragment ``p // f`` at ``p % f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator
 
 from ecfs.errors import UsageError
 

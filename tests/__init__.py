@@ -1,0 +1,1 @@
+"""Tests of ecfs; `docs/TESTING.md` says which kind lies where."""

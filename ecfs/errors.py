@@ -21,6 +21,7 @@
     │   ├── DriveLockedError        another process has this drive
     │   └── DriveFencedError        a newer writer owns this drive (R2)
     ├── CorruptError                bytes of a record, superblock or checkpoint fail their check
+    ├── PoolFullError               no room for new data; deleting still works (R23)
     ├── StripeLostError(stripe_id)  fewer than k good shards right now              exit 3
     ├── StalledError                a commit can't be finished; changes are refused (R6)
     └── FencedError                 another writer took the pool over; for good (R2)
@@ -126,6 +127,12 @@ class DriveFencedError(DriveError):
 
 class CorruptError(EcfsError):
     """Bytes of a record, superblock, identity or checkpoint fail their check."""
+
+
+class PoolFullError(EcfsError):
+    """No room for new data, even after reclaiming what is dead. Reading and deleting still work (R23)."""
+
+    exit_status = 1
 
 
 class StripeLostError(EcfsError):

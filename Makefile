@@ -37,6 +37,7 @@ demo: $(READY) ## lose drives and get every byte back, in a temporary folder
 	@$(BIN)/ecfs demo
 
 setup: $(READY) ## install what is missing and make .venv/bin/ecfs
+	@echo "$(BIN)/ecfs is ready"
 
 clean: ## delete .venv and everything built; never ./drives
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov

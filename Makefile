@@ -4,39 +4,40 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help run test soak check demo setup clean
 
-# Debian packages: what ecfs needs to be built and to mount, and what only the tests use.
+# Debian packages: what ecfs needs to be installed and to mount, and what only the tests use.
 APT_RUN := python3 python3-venv python3-dev gcc pkg-config libfuse3-dev fuse3
 APT_TEST := git attr acl bindfs e2fsprogs xfsprogs
 
 BIN := .venv/bin
 READY := .venv/.ready
+TEST_READY := .venv/.test-ready
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
 
 run: $(READY) ## make a pool in ./drives if there is none, and mount it at ./mnt
-	@mkdir -p mnt 2>/dev/null || true
+	@mkdir -p mnt 2>/dev/null || true # what is wrong with ./mnt, ecfs says better
 	@$(BIN)/ecfs mount ./drives ./mnt
-	@echo "Use it:   cp a-file mnt/          (./mnt is a folder like any other)"
-	@echo "Look:     $(BIN)/ecfs status      (which drives are there, what to do)"
+	@echo "Use it:   cp a-file mnt/    (./mnt is a folder like any other)"
+	@echo "Look:     $(BIN)/ecfs status    (which drives are there, what to do)"
 	@echo "Stop it:  $(BIN)/ecfs umount ./mnt"
 
-test: $(READY) ## run the test suite, real mounts included
+test: $(TEST_READY) ## run the test suite, real mounts included
 	@$(BIN)/pytest
 
-soak: $(READY) ## run the long tests, minutes each
+soak: $(TEST_READY) ## run the long tests, minutes each
 	@$(BIN)/pytest -m soak --timeout 3600
 
 check: $(READY) ## check style, types and who imports whom
 	@$(BIN)/ruff check ecfs tests
 	@$(BIN)/ruff format --check ecfs tests
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/lint-imports --no-cache --no-logo
 
 demo: $(READY) ## lose drives and get every byte back, in a temporary folder
 	@$(BIN)/ecfs demo
 
-setup: $(READY) ## install what is missing and make .venv/bin/ecfs
+setup: $(TEST_READY) ## install what is missing and make .venv/bin/ecfs
 	@echo "$(BIN)/ecfs is ready"
 
 clean: ## delete .venv and everything built; never ./drives
@@ -44,6 +45,11 @@ clean: ## delete .venv and everything built; never ./drives
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find ecfs tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml constraints.txt tools/setup Makefile
-	@tools/setup $(APT_RUN) $(APT_TEST)
+$(READY): pyproject.toml constraints.txt tools/install-packages tools/make-venv Makefile
+	@tools/install-packages $(APT_RUN)
+	@tools/make-venv
+	@touch $@
+
+$(TEST_READY): $(READY)
+	@tools/install-packages $(APT_TEST)
 	@touch $@

@@ -1,0 +1,106 @@
+"""Pieces of one shard, from one drive, verified against the stripe's row before anybody sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ecfs.drive.base import Drive
+from ecfs.errors import CorruptError, ShardCorruptError
+from ecfs.geometry import BLOCK_SIZE
+from ecfs.shard import DATA_OFFSET, HEADER_LENGTH, ShardHeader, check_block, parse_header, verify_shard
+from ecfs.stripes.fact import StripeFact
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a shard gave. blocks: number → verified data. flaw: why others of the asked blocks are not among them."""
+
+    header: ShardHeader
+    blocks: dict[int, memoryview]
+    flaw: ShardCorruptError | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The shard of a stripe on one drive. Both fetches raise what `Drive.read` raises, ShardCorruptError for a
+    shard that does not fit to the row, and FormatTooNewError."""
+
+    drive: Drive
+    fact: StripeFact
+    pool_id: bytes
+    slot: int
+
+    @property
+    def index(self) -> int:
+        return self.fact.index_of(self.slot)
+
+    async def blocks(self, numbers: Sequence[int], header: ShardHeader | None) -> Fetched:
+        """The blocks `numbers` (ascending), with one request; the header too if the caller has no verified one.
+
+        One bad block does not spoil the others: with three shards damaged in different places, every row still has
+        enough good blocks.
+        """
+        runs = list(_runs(numbers))
+        ranges = [self._range(run) for run in runs]
+        if header is None:
+            ranges.insert(0, (0, HEADER_LENGTH))
+        answers = [memoryview(answer) for answer in await self.drive.read(self.fact.key, ranges)]
+        if len(answers) != len(ranges):
+            raise self.corrupt(f"the drive answered {len(answers)} of {len(ranges)} ranges")
+        if header is None:
+            header = self._header(answers.pop(0))
+        return self._check(header, runs, answers)
+
+    async def whole(self) -> tuple[ShardHeader, memoryview]:
+        """The header and the fragment data, every byte of the shard verified. Bytes behind its end are not asked for:
+        `Drive.verify` finds those, and no hostile drive can fill memory with them."""
+        length = DATA_OFFSET + self.fact.fragment_length
+        data = memoryview(await self.drive.get(self.fact.key, 0, length))
+        try:
+            header = verify_shard(data)
+            self.fact.check_header(header, self.pool_id, self.index)
+        except CorruptError as error:
+            raise self.corrupt(str(error)) from error
+        return header, data[DATA_OFFSET:]
+
+    def corrupt(self, why: str) -> ShardCorruptError:
+        """The error that says so, with slot and key."""
+        return ShardCorruptError(why, slot=self.slot, key=self.fact.key)
+
+    def _header(self, data: memoryview) -> ShardHeader:
+        try:
+            header = parse_header(data)
+            self.fact.check_header(header, self.pool_id, self.index)
+        except CorruptError as error:
+            raise self.corrupt(str(error)) from error
+        return header
+
+    def _check(self, header: ShardHeader, runs: Sequence[range], answers: Sequence[memoryview]) -> Fetched:
+        blocks: dict[int, memoryview] = {}
+        flaw: ShardCorruptError | None = None
+        for run, answer in zip(runs, answers, strict=True):
+            for place, number in enumerate(run):
+                data = answer[place * BLOCK_SIZE : (place + 1) * BLOCK_SIZE]
+                try:
+                    check_block(header, number, data)
+                    blocks[number] = data
+                except CorruptError as error:
+                    flaw = flaw or self.corrupt(str(error))
+        return Fetched(header, blocks, flaw)
+
+    def _range(self, run: range) -> tuple[int, int]:
+        """Where blocks `run` lie in the shard: (offset, length) in bytes."""
+        end = min(run.stop * BLOCK_SIZE, self.fact.fragment_length)
+        return DATA_OFFSET + run.start * BLOCK_SIZE, end - run.start * BLOCK_SIZE
+
+
+def _runs(numbers: Sequence[int]) -> Iterator[range]:
+    """Ascending numbers as maximal ranges: one disk read each."""
+    start = previous = numbers[0]
+    for number in numbers[1:]:
+        if number != previous + 1:
+            yield range(start, previous + 1)
+            start = number
+        previous = number
+    yield range(start, previous + 1)

@@ -1,0 +1,276 @@
+"""One read of one stripe: which blocks to ask whom for, what came, and what must be decoded.
+
+Everything is decided per *row*, the same block of all n shards. A row is read from its data shards alone. As soon as
+one of them is bad, late or better not asked, blocks of that row are fetched from as many others as k still needs, past
+every error, until k are verified or too few are left. Nothing unverified ever reaches the decoder (promise 4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from ecfs.codec import Codec
+from ecfs.errors import (
+    CorruptError,
+    DriveError,
+    FormatTooNewError,
+    ShardCorruptError,
+    ShardMissingError,
+    StripeLostError,
+)
+from ecfs.geometry import BLOCK_SIZE, Piece, blocks_covering
+from ecfs.shard import DATA_OFFSET, Buffer, check_block
+from ecfs.stripes.access import DriveAccess
+from ecfs.stripes.bad import BadShards
+from ecfs.stripes.cache import StripeCache
+from ecfs.stripes.fact import StripeFact
+from ecfs.stripes.fetch import Fetched, Source
+from ecfs.stripes.hedge import Hedge
+from ecfs.stripes.rebuild import rebuild_shards
+from ecfs.stripes.verdict import Mark, judge
+
+
+@dataclass(frozen=True)
+class ReadContext:
+    """What all reads of a pool share."""
+
+    access: DriveAccess
+    pool_id: bytes
+    cache: StripeCache
+    hedge: Hedge
+    bad: BadShards
+
+
+@dataclass(eq=False)
+class _Request:
+    """Blocks of one shard that a drive was asked for. late_at: when it should have answered, seconds."""
+
+    index: int
+    numbers: Sequence[int]
+    late_at: float
+    late: bool = False
+
+
+class Reading:
+    """The state of one read. Only `gather` and `decode` wait; every verdict is made in one step without an await."""
+
+    def __init__(self, context: ReadContext, fact: StripeFact, pieces: Sequence[Piece], avoid: frozenset[int]) -> None:
+        self._context = context
+        self._fact = fact
+        self._avoid = avoid
+        self._good: dict[tuple[int, int], Buffer] = {}  # (index, row) -> verified block
+        self._bad: dict[int, str] = {}  # index -> why nothing of it can be used
+        self._bad_blocks: dict[tuple[int, int], str] = {}
+        self._requests: set[_Request] = set()
+        self._news = trio.Event()
+        self._order: list[int] = []
+        self._rows: dict[int, list[int]] = {}  # row -> data shards of which it is needed
+        for piece in pieces:
+            for row in blocks_covering(piece.offset, piece.length):
+                self._rows.setdefault(row, []).append(piece.index)
+
+    # ---- deciding ---------------------------------------------------------------------------------------
+
+    def _block(self, index: int, row: int) -> Buffer | None:
+        block = self._good.get((index, row))
+        if block is None:
+            block = self._context.cache.block(self._fact, index, row)
+            if block is not None:
+                self._good[index, row] = block
+        return block
+
+    def _mark(self, index: int, row: int) -> Mark:
+        if self._block(index, row) is not None:
+            return Mark.GOOD
+        if index in self._bad or (index, row) in self._bad_blocks:
+            return Mark.BAD
+        asked = [request.late for request in self._requests if request.index == index and row in request.numbers]
+        if not asked:
+            return Mark.UNASKED
+        return Mark.LATE if all(asked) else Mark.ASKED
+
+    def _marks(self, row: int) -> list[Mark]:
+        return [self._mark(index, row) for index in range(self._fact.geometry.n)]
+
+    def _step(self) -> tuple[dict[int, list[int]], bool]:
+        """What to ask now (index → rows), and whether anything is still to be waited for."""
+        ask: dict[int, list[int]] = {}
+        waiting = False
+        for row in self._rows:
+            indexes, done = self._step_row(row)
+            waiting = waiting or not done
+            for index in indexes:
+                ask.setdefault(index, []).append(row)
+        return ask, waiting
+
+    def _step_row(self, row: int) -> tuple[Collection[int], bool]:
+        """Which indexes to ask for this row, and whether it is done: readable, decodable or lost."""
+        marks = {index: self._mark(index, row) for index in self._rows[row]}
+        if all(mark is Mark.GOOD for mark in marks.values()):
+            return (), True
+        direct = [index for index, mark in marks.items() if mark is Mark.UNASKED and self._is_welcome(index)]
+        if direct:
+            return direct, False
+        if all(mark in (Mark.GOOD, Mark.ASKED) for mark in marks.values()):
+            return (), False
+        verdict = judge(self._fact.geometry.k, self._marks(row), self._preference())
+        return verdict.ask, bool(verdict.sources) or verdict.lost
+
+    def _is_welcome(self, index: int) -> bool:
+        """True if there is no reason to ask others before this one."""
+        slot = self._fact.slot_of(index)
+        known_bad = slot in self._avoid or self._context.bad.is_known(self._fact.id, slot)
+        return not known_bad and not self._context.hedge.is_shunned(slot)
+
+    def _preference(self) -> list[int]:
+        """All indexes, those to ask first first. Data before parity: its blocks may be wanted again soon."""
+        if not self._order:
+            self._order = sorted(range(self._fact.geometry.n), key=lambda index: (not self._is_welcome(index), index))
+        return self._order
+
+    # ---- asking -----------------------------------------------------------------------------------------
+
+    async def gather(self) -> None:
+        """Fetch until every row is readable or decodable. Raises StripeLostError if a row is neither."""
+        ask, waiting = self._step()
+        if not waiting:
+            return
+        async with trio.open_nursery() as nursery:
+            while waiting:
+                if ask:
+                    self._ask(nursery, ask)
+                else:
+                    await self._wait()
+                ask, waiting = self._step()
+            nursery.cancel_scope.cancel()  # whoever is late is not needed any more
+
+    def _ask(self, nursery: trio.Nursery, ask: dict[int, list[int]]) -> None:
+        """Start the requests."""
+        for index, rows in ask.items():
+            slot = self._fact.slot_of(index)
+            drive = self._context.access.readable(slot)
+            if drive is None:
+                self._bad[index] = "the drive can't be read now"
+                continue
+            request = _Request(index, sorted(rows), trio.current_time() + self._context.hedge.patience(slot))
+            self._requests.add(request)
+            nursery.start_soon(self._fetch, request, Source(drive, self._fact, self._context.pool_id, slot))
+
+    async def _wait(self) -> None:
+        """Return when an answer came or a drive became late."""
+        with trio.move_on_at(
+            min((request.late_at for request in self._requests if not request.late), default=math.inf)
+        ):
+            await self._news.wait()
+        self._news = trio.Event()
+        for request in self._requests:
+            if not request.late and trio.current_time() >= request.late_at:
+                request.late = True
+                self._context.hedge.was_late(self._fact.slot_of(request.index))
+
+    async def _fetch(self, request: _Request, source: Source) -> None:
+        header = self._context.cache.header(self._fact, request.index)
+        try:
+            fetched = await source.blocks(request.numbers, header)
+        except FormatTooNewError as error:
+            self._bad[request.index] = str(error)
+        except DriveError as error:
+            self._reject(request, source.slot, error)
+        else:
+            self._accept(request, source.slot, fetched)
+        self._requests.discard(request)
+        self._news.set()
+
+    # ---- judging what came ------------------------------------------------------------------------------
+
+    def _accept(self, request: _Request, slot: int, fetched: Fetched) -> None:
+        self._context.cache.put_header(self._fact, fetched.header)
+        for row, data in fetched.blocks.items():
+            self._good[request.index, row] = data
+            self._context.cache.put_block(self._fact, request.index, row, data)
+        if not request.late:
+            self._context.hedge.answered(slot)
+        if fetched.flaw is not None:
+            rows = [row for row in request.numbers if row not in fetched.blocks]
+            self._bad_blocks.update({(request.index, row): fetched.flaw.args[0] for row in rows})
+            self._report(slot, fetched.flaw)
+
+    def _reject(self, request: _Request, slot: int, error: DriveError) -> None:
+        if isinstance(error, ShardCorruptError):
+            # Of a shard that is cut off, the blocks before the cut may still be good.
+            self._bad_blocks.update({(request.index, row): error.args[0] for row in request.numbers})
+            self._report(slot, error)
+            return
+        self._bad[request.index] = error.args[0]
+        if isinstance(error, ShardMissingError):
+            self._report(slot, error)
+        else:
+            self._context.access.drive_failed(slot, error)
+
+    def _report(self, slot: int, error: DriveError) -> None:
+        if slot not in self._avoid:
+            self._context.bad.report(self._fact.id, slot, error)
+
+    # ---- decoding ---------------------------------------------------------------------------------------
+
+    async def decode(self) -> None:
+        """Compute what could not be read. Raises StripeLostError."""
+        for row, indexes in self._rows.items():
+            lost = [index for index in indexes if self._block(index, row) is None]
+            if lost:
+                await self._decode_row(row, lost)
+
+    async def _decode_row(self, row: int, lost: Sequence[int]) -> None:
+        verdict = judge(self._fact.geometry.k, self._marks(row), self._preference())
+        if not verdict.sources:
+            raise StripeLostError(self._fact.id, self._reasons(row))
+        sources = {index: self._good[index, row] for index in verdict.sources}
+        codec = Codec(self._fact.geometry.k, self._fact.geometry.m)
+        rebuilt = codec.rebuild(sources, len(sources[verdict.sources[0]]), lost)
+        if not all(self._is_plausible(index, row, data) for index, data in rebuilt.items()):
+            rebuilt = await self._restore_row(row, lost)
+        for index, data in rebuilt.items():
+            self._good[index, row] = data
+            self._context.cache.put_block(self._fact, index, row, data)
+
+    def _is_plausible(self, index: int, row: int, data: Buffer) -> bool:
+        """False if the lost shard's own header is known and its checksum says that this is not what was lost."""
+        header = self._context.cache.header(self._fact, index)
+        if header is None:
+            return True  # all sources carry the stripe's content hash, so no generations are mixed
+        try:
+            check_block(header, row, data)
+        except CorruptError:
+            return False
+        return True
+
+    async def _restore_row(self, row: int, lost: Sequence[int]) -> dict[int, bytes]:
+        """Verified shards contradict each other: find the k that have the content hash. Raises StripeLostError."""
+        slots = {self._fact.slot_of(index): index for index in lost}
+        access, pool_id = self._context.access, self._context.pool_id
+        whole = await rebuild_shards(
+            self._fact, slots, access, pool_id, avoid=self._avoid, on_bad=self._context.bad.report
+        )
+        start = DATA_OFFSET + row * BLOCK_SIZE
+        return {index: b"".join(whole[slot])[start : start + BLOCK_SIZE] for slot, index in slots.items()}
+
+    def _reasons(self, row: int) -> dict[int, str]:
+        """Per slot, why its block of this row can't be used."""
+        why = {index: text for (index, number), text in self._bad_blocks.items() if number == row} | self._bad
+        return {self._fact.slot_of(index): text for index, text in why.items()}
+
+    def cut(self, piece: Piece) -> list[Buffer]:
+        """The bytes of a piece, out of its blocks."""
+        end = piece.offset + piece.length
+        buffers: list[Buffer] = []
+        for row in blocks_covering(piece.offset, piece.length):
+            start = row * BLOCK_SIZE
+            block = self._good[piece.index, row]
+            inner = slice(max(0, piece.offset - start), min(len(block), end - start))
+            whole = inner == slice(0, len(block))
+            buffers.append(block if whole else memoryview(block)[inner])
+        return buffers

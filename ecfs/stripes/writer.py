@@ -1,0 +1,89 @@
+"""From a payload to the bytes of its n shards, and onto drives. Who must have them is the commit engine's business."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ecfs.codec import FRAGMENT_HEADER as CODEC_FRAGMENT_HEADER
+from ecfs.codec import Codec
+from ecfs.drive.base import Drive
+from ecfs.geometry import Geometry
+from ecfs.shard import (
+    FRAGMENT_HEADER,
+    Buffer,
+    ShardHeader,
+    block_crcs,
+    build_header,
+    content_hash,
+    crc32,
+)
+from ecfs.stripes.fact import StripeFact
+
+if CODEC_FRAGMENT_HEADER != FRAGMENT_HEADER:
+    raise RuntimeError("the erasure library's fragment header does not fit into the shard's layout")
+
+
+@dataclass(frozen=True)
+class EncodedStripe:
+    """A stripe ready to be stored. Immutable; about payload * n / k bytes, held until its shards are settled."""
+
+    fact: StripeFact
+    headers: tuple[bytes, ...]
+    """Per index, 4016 bytes."""
+    fragments: tuple[bytes, ...]
+    """Per index, 80 bytes of the erasure library and the data."""
+
+    def buffers(self, index: int) -> list[Buffer]:
+        """What `Drive.put` is given for shard `index`; not copied."""
+        return [self.headers[index], self.fragments[index]]
+
+    @property
+    def shard_length(self) -> int:
+        """Bytes of each shard on its drive."""
+        return len(self.headers[0]) + len(self.fragments[0])
+
+
+def encode_stripe(
+    pool_id: bytes, codec: Codec, stripe_id: int, space: str, geometry: Geometry, payload: bytes
+) -> EncodedStripe:
+    """Encode a payload of 1 byte to 966 * 64 KiB * k. Takes about 2 ms for 4 MiB, on the calling thread.
+
+    Raises ValueError for an impossible stripe (a bug of the caller), EcfsError if the erasure library fails.
+    """
+    if (codec.k, codec.m) != (geometry.k, geometry.m):
+        raise ValueError(f"a codec of {codec.k}+{codec.m} for a geometry of {geometry.k}+{geometry.m}")
+    fragments = tuple(codec.encode(payload))
+    crcs = [block_crcs(memoryview(fragment)[FRAGMENT_HEADER:]) for fragment in fragments]
+    content = content_hash(len(payload), geometry.k, crcs[: geometry.k])
+    fact = StripeFact(stripe_id, space, geometry, len(payload), content)
+    headers = [_header(pool_id, fact, index, fragments[index], crcs[index]) for index in range(geometry.n)]
+    return EncodedStripe(fact, tuple(headers), fragments)
+
+
+def _header(pool_id: bytes, fact: StripeFact, index: int, fragment: bytes, crcs: Sequence[int]) -> bytes:
+    return build_header(
+        ShardHeader(
+            pool_id=pool_id,
+            space=fact.space,
+            index=index,
+            k=fact.geometry.k,
+            m=fact.geometry.m,
+            geometry_id=fact.geometry.id,
+            stripe_id=fact.id,
+            payload_length=fact.length,
+            fragment_length=fact.fragment_length,
+            content_hash=fact.content_hash,
+            fragment_header_crc=crc32(memoryview(fragment)[:FRAGMENT_HEADER]),
+            block_crcs=tuple(crcs),
+        )
+    )
+
+
+async def put_shard(drive: Drive, encoded: EncodedStripe, slot: int, *, replace: bool = False) -> None:
+    """Store the shard that belongs on `slot`. Durable at the drive's next `sync`. Raises what `Drive.put` raises.
+
+    replace: heal only, see `Drive.put`.
+    """
+    fact = encoded.fact
+    await drive.put(fact.key, encoded.buffers(fact.index_of(slot)), replace=replace)

@@ -51,4 +51,4 @@ def fail_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
     """Turn a skip into a failure: a test that CI leaves out proves nothing, and nobody would notice."""
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     report.outcome = "failed"
-    report.longrepr = f"{report.nodeid}: skipped, which counts as failed where CI is set. {reason}"
+    report.longrepr = f"skipped, which counts as failed where CI is set. {reason}"

@@ -38,6 +38,8 @@ BLOB_NAMES = frozenset({"identity", "superblock", "rescue.py"})
 MAX_BLOB = 16 * 1024 * 1024
 """Bytes; a larger blob is refused when read, so that a hostile file can't fill memory."""
 
+PREFIX_PATTERN = re.compile(r"s/|s/[0-9a-f]{8}/|c/|j/")
+
 Buffer = bytes | bytearray | memoryview
 
 
@@ -53,6 +55,29 @@ def check_blob_name(name: str) -> str:
     if name not in BLOB_NAMES:
         raise UsageError(f"not a blob of a drive: {name!r}")
     return name
+
+
+def check_segment(key: str) -> str:
+    """Return the key of a journal segment, or raise UsageError."""
+    if not check_key(key).startswith("j/"):
+        raise UsageError(f"not a journal segment: {key!r}")
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return what may be listed ("s/", "s/EEEEEEEE/", "c/", "j/"), or raise UsageError."""
+    if not PREFIX_PATTERN.fullmatch(prefix):
+        raise UsageError(f"not a prefix that can be listed: {prefix!r}")
+    return prefix
+
+
+def check_blobs(blobs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """A copy of a new drive's blobs, or raise UsageError: a drive without an identity would count as deleted."""
+    for name in blobs:
+        check_blob_name(name)
+    if "identity" not in blobs:
+        raise UsageError("a new drive needs an identity")
+    return dict(blobs)
 
 
 @dataclass(frozen=True, order=True)
@@ -119,6 +144,12 @@ class Drive(ABC):
     @abstractmethod
     def capabilities(self) -> Capabilities: ...
 
+    @property
+    def abandoned(self) -> int:
+        """Calls that were given up (cancelled, timed out) and still run. While there are any, the drive stays out:
+        they may yet change it (R20)."""
+        return 0
+
     # ---- coming and going -------------------------------------------------------------------------------
 
     @abstractmethod
@@ -128,6 +159,8 @@ class Drive(ABC):
         exclusive: also lock it against every other process (R19); False for read-only commands.
         Raises DriveUnreachableError (not there), DriveLockedError (another process, named where known).
         Does not judge what lies there: that is `pool/`'s work, with `read_blob("identity")`.
+        Attaching again lets go first. An exclusive=False attachment refuses every change with DriveLockedError.
+        Raises UsageError for a place that may not be used as asked (a directory on a network file system).
         """
 
     @abstractmethod
@@ -152,10 +185,15 @@ class Drive(ABC):
 
     @abstractmethod
     async def alive(self) -> None:
-        """Return if the attached place is still what its URL leads to; raise DriveUnreachableError if not. Cheap."""
+        """Return if the attached place is still what its URL leads to and has its identity; raise
+        DriveUnreachableError if not. Cheap."""
 
     @abstractmethod
     async def space(self) -> Space: ...
+
+    async def strays(self, limit: int = 1000) -> list[str]:
+        """Up to `limit` names in the place that are not ecfs's own, where it can have such (R22)."""
+        return []
 
     # ---- who may write ----------------------------------------------------------------------------------
 
@@ -168,6 +206,7 @@ class Drive(ABC):
         """Promise this drive to `writer`, durably before returning, and write as that writer from now on.
 
         Raises DriveFencedError if it is promised to a newer epoch, or to another nonce of the same epoch.
+        Should the promise later be gone from the drive (emptied, rolled back), changes raise DriveUnreachableError.
         """
 
     # ---- blobs ------------------------------------------------------------------------------------------
@@ -184,8 +223,8 @@ class Drive(ABC):
 
     @abstractmethod
     async def prepare(self, epochs: Sequence[int]) -> None:
-        """Make room for shards of these epochs. Only called while a drive is opened or joins, so that a put
-        never creates a directory: ENOENT in a put means that the drive was deleted (R22)."""
+        """Make room for shards of these epochs, besides those prepared since `attach`. Only called while a drive is
+        opened or joins, so that a put never creates a directory: ENOENT in a put means that it was deleted (R22)."""
 
     @abstractmethod
     async def put(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
@@ -211,7 +250,8 @@ class Drive(ABC):
     async def verify(self, key: str) -> ShardHeader:
         """Check every byte of a shard where it lies and return its header; the data does not travel.
 
-        Raises ShardMissingError, ShardCorruptError.
+        Raises ShardMissingError, ShardCorruptError (also: the shard of another key); FormatTooNewError for a shard
+        that a newer ecfs wrote, which is not damaged and must not be repaired.
         """
 
     @abstractmethod
@@ -227,7 +267,8 @@ class Drive(ABC):
         """Make every earlier put durable, names included. Comes before the append of the commit that counts on it.
 
         A failure voids every put since the last good sync: the caller must treat all of them as missing (R21),
-        since a second fsync may succeed without having written anything.
+        since a second fsync may succeed without having written anything. A put on its way at that moment fails too.
+        A cancelled or timed-out sync has failed.
         """
 
     # ---- journal ----------------------------------------------------------------------------------------
@@ -236,6 +277,7 @@ class Drive(ABC):
     async def append(self, segment: str, offset: int, record: Buffer) -> None:
         """Write `record` at `offset` of a segment (created at offset 0), durable on return, name included.
 
-        Offsets are the caller's: a segment after a failed or timed-out append is never appended to again (R20).
-        Raises DriveFullError, DriveUnreachableError, DriveFencedError.
+        Offsets are the caller's, and must be where the segment ends. A segment after a failed or timed-out append is
+        never appended to again: DriveUnreachableError (R20). Raises ShardExistsError (offset 0 of a segment that is
+        there), DriveFullError, DriveUnreachableError (also: the segment does not end at `offset`), DriveFencedError.
         """

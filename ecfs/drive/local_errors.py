@@ -1,0 +1,63 @@
+"""What the operating system says, in the words of the Drive contract."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ecfs.errors import (
+    DriveError,
+    DriveFullError,
+    DriveUnreachableError,
+    ShardCorruptError,
+    ShardExistsError,
+    ShardMissingError,
+)
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+NOT_A_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO})
+"""Under the name lies a link, a directory or a pipe: the key is wrong, the drive is not."""
+
+
+def translate(error: OSError, missing: type[DriveError] = ShardMissingError) -> DriveError:
+    """The drive error that stands for `error`; `missing` is what ENOENT means to this operation."""
+    text = error.strerror or str(error)
+    if error.errno == errno.ENOENT:
+        return missing("there is no such file on this drive")
+    if error.errno == errno.EEXIST:
+        return ShardExistsError("the name is taken")
+    if error.errno in FULL:
+        return DriveFullError(text)
+    if error.errno in NOT_A_FILE:
+        return ShardCorruptError(f"not a file: {text}")
+    return DriveUnreachableError(f"{text} (errno {errno.errorcode.get(error.errno or 0, error.errno)})")
+
+
+@contextmanager
+def labelled(slot: int | None, key: str | None = None, missing: type[DriveError] = ShardMissingError) -> Iterator[None]:
+    """Let nothing but DriveErrors out, with slot and key filled in."""
+    try:
+        yield
+    except OSError as error:
+        drive_error = translate(error, missing)
+        drive_error.slot, drive_error.key = slot, key
+        raise drive_error from error
+    except DriveError as error:
+        error.slot = slot
+        error.key = error.key or key
+        raise
+
+
+def disk_answers(name: str, root: int) -> bool:
+    """Can `name` be read from the disk, not from the cache? Tells one bad sector from a disk that is gone."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            return bool(os.pread(descriptor, 1, 0))
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return False

@@ -1,0 +1,243 @@
+"""The metadata database as a whole: opening it, the transaction that is always open, freezing, replaying."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import apsw
+
+from ecfs.errors import CorruptError, FormatTooNewError
+from ecfs.geometry import Geometry
+from ecfs.meta import outcome as outcomes
+from ecfs.meta.counters import Counters
+from ecfs.meta.drives import Drives
+from ecfs.meta.files import Files
+from ecfs.meta.ledger import Ledger
+from ecfs.meta.namespace import Namespace
+from ecfs.meta.recorder import Recorder, apply_patchset, prove_applied
+from ecfs.meta.schema import APPLICATION_ID, SCHEMA_VERSION, check_tables, create_tables
+from ecfs.meta.snapshot import Snapshot
+from ecfs.meta.store import Store, translated
+from ecfs.meta.types import Outcome
+
+CACHE_KIB = 64 * 1024
+CHECKPOINT_PAGES = 2000
+"""Pages of 4 KiB in the write-ahead log before a commit folds them into the file."""
+WAL_LIMIT = 64 << 20
+"""The log's file is cut back to this once its readers are gone."""
+
+
+class Database:
+    """Names, files, stripes and drives. Belongs to one thread; a transaction is always open between two freezes.
+
+    The files are unlinked as soon as they are open: nothing in them is durable, nobody else should read them, and a
+    kill leaves nothing behind.
+    """
+
+    def __init__(self, writer: apsw.Connection, reader: apsw.Connection) -> None:
+        """Use `create` or `load`."""
+        self._writer = writer
+        self._reader = reader
+        self.store = Store(writer)  # for this room and its tests; others use what follows
+        writer.execute("BEGIN IMMEDIATE")
+        self._recorder = Recorder(writer)
+        self._rows_before = writer.total_changes()
+        self.counters = Counters(self.store)
+        self.names = Namespace(self.store, self.counters)
+        self.files = Files(self.store, self.counters)
+        self.ledger = Ledger(self.store)
+        self.drives = Drives(self.store)
+
+    @classmethod
+    def create(cls, scratch_dir: Path, geometry: Geometry) -> Database:
+        """An empty database (no root directory yet) in a private place below `scratch_dir`."""
+
+        def make(store: Store) -> None:
+            create_tables(store)
+            outcomes.put_geometry(store, geometry)
+
+        return cls(*_open(scratch_dir, (), make))
+
+    @classmethod
+    def load(cls, scratch_dir: Path, image: Path | Iterable[bytes]) -> Database:
+        """The database of a checkpoint image, given as a file or in pieces.
+
+        Raises CorruptError if it is no database of this schema, FormatTooNewError if a newer ecfs wrote it.
+        """
+        chunks = _pieces(image) if isinstance(image, Path) else image
+        return cls(*_open(scratch_dir, chunks, _check_image))
+
+    # ---- operations
+
+    def atomic(self) -> AbstractContextManager[None]:
+        """Around one file-system operation: all of it or, on an exception, nothing. May be nested; must not await."""
+        return self.store
+
+    @property
+    def changes(self) -> int:
+        """Rows changed in the running transaction."""
+        return self._writer.total_changes() - self._rows_before
+
+    def patchset_estimate(self) -> int:
+        """Upper limit in bytes of the patchset so far."""
+        return self._recorder.estimate
+
+    def is_dirty(self) -> bool:
+        """Whether there is something to commit. True also after an operation that was rolled back."""
+        return not self._recorder.is_empty or self.files.has_pending
+
+    @property
+    def patch_seq(self) -> int:
+        """The newest record whose patchset is in this database."""
+        return self._progress("patch_seq")
+
+    @property
+    def outcome_seq(self) -> int:
+        """The newest record whose outcome is in this database."""
+        return self._progress("outcome_seq")
+
+    def _progress(self, name: str) -> int:
+        return int(self.store.value("SELECT value FROM progress WHERE name = ?", name))
+
+    # ---- commits
+
+    def freeze(self, patch_seq: int) -> bytes:
+        """Ends the transaction and begins the next; returns the patchset of what it changed, b"" for nothing.
+
+        If this raises, nothing of the running transaction may be called committed, and the pool must be reopened.
+        """
+        self._require_between_operations("freeze")
+        self.files.flush()
+        self.counters.flush()
+        patchset = self._recorder.patchset()
+        self._end_transaction(patch_seq)
+        return patchset
+
+    def snapshot(self) -> Snapshot:
+        """Pins the state at the last freeze for a worker thread to copy. In the same step as that freeze."""
+        try:
+            return Snapshot(self._reader)
+        except apsw.Error as error:
+            raise translated(error) from error
+
+    def replay(self, patchset: bytes, seq: int) -> None:
+        """Applies the patchset of record `seq`. Raises CorruptError, with nothing changed, if it does not fit.
+
+        Only while nothing was changed since the last freeze, replay or load.
+        """
+        self._require_between_operations("replay")
+        if self.is_dirty():
+            raise RuntimeError("replay over changes that were not frozen")
+        if patchset:
+            self._apply_proven(patchset)
+        self._end_transaction(seq)
+
+    def _apply_proven(self, patchset: bytes) -> None:
+        try:
+            with self.atomic():
+                apply_patchset(self._writer, patchset)
+                prove_applied(patchset, self._recorder.patchset())
+        finally:
+            self._recorder.restart()
+            self.counters.reload()
+            self.names.forget()
+
+    def apply_outcome(self, outcome: Outcome, seq: int) -> None:
+        """Applies the outcome section of record `seq`; it becomes part of the running transaction, of no patchset."""
+        if seq < self.outcome_seq:
+            raise CorruptError(f"outcome {seq} after outcome {self.outcome_seq}")
+        with self.atomic():
+            outcomes.apply_outcome(self.store, self.ledger, outcome, seq)
+
+    def _end_transaction(self, patch_seq: int) -> None:
+        if patch_seq < self.patch_seq:
+            raise CorruptError(f"patchset {patch_seq} after patchset {self.patch_seq}")
+        try:
+            self.store.run("UPDATE progress SET value = ? WHERE name = 'patch_seq'", patch_seq)
+            self._writer.execute("COMMIT")
+            self._writer.execute("BEGIN IMMEDIATE")
+        except apsw.Error as error:
+            raise translated(error) from error
+        self._recorder.restart()
+        self._rows_before = self._writer.total_changes()
+
+    def _require_between_operations(self, what: str) -> None:
+        if self.store.inside:
+            raise RuntimeError(f"{what} inside an operation")
+        if not self._writer.in_transaction:
+            raise CorruptError("the metadata database lost its open transaction; remount")
+
+    def close(self) -> None:
+        """Forgets everything."""
+        self._recorder.close()
+        self._reader.close()
+        self._writer.close()
+
+
+def _open(
+    scratch_dir: Path, image: Iterable[bytes], prepare: Callable[[Store], None]
+) -> tuple[apsw.Connection, apsw.Connection]:
+    """The writer and the reader of a database that no longer has a name."""
+    scratch_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # TemporaryDirectory makes 0700 and removes the name of all that SQLite made in it, whatever happens.
+    with tempfile.TemporaryDirectory(prefix="meta-", dir=scratch_dir) as private:
+        path = Path(private, "database")
+        _write(path, image)
+        try:
+            return _connect(path, prepare)
+        except apsw.Error as error:
+            raise translated(error) from error
+
+
+def _connect(path: Path, prepare: Callable[[Store], None]) -> tuple[apsw.Connection, apsw.Connection]:
+    writer = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=200)
+    try:
+        for name, value in _PRAGMAS.items():
+            writer.pragma(name, value)
+        writer.execute("BEGIN IMMEDIATE")
+        prepare(Store(writer))
+        writer.execute("COMMIT")
+        reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=10)
+    except BaseException:
+        writer.close()
+        raise
+    # Touched now: the first read opens the log and its index by name, and soon there are no names.
+    reader.execute("SELECT count(*) FROM progress").fetchone()
+    reader.pragma("query_only", True)
+    return writer, reader
+
+
+_PRAGMAS = {
+    "journal_mode": "wal",
+    "synchronous": "off",  # never the durable copy
+    "temp_store": "memory",  # nothing of it in a public temporary directory
+    "trusted_schema": False,
+    "cache_size": -CACHE_KIB,
+    "wal_autocheckpoint": CHECKPOINT_PAGES,
+    "journal_size_limit": WAL_LIMIT,
+}
+
+
+def _write(path: Path, image: Iterable[bytes]) -> None:
+    with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+        file.writelines(image)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            yield piece
+
+
+def _check_image(store: Store) -> None:
+    """Raises unless this is a database of ours, with our schema."""
+    if store.value("PRAGMA application_id") != APPLICATION_ID:
+        raise CorruptError("the checkpoint image is not a metadata database")
+    version = store.value("PRAGMA user_version")
+    if version > SCHEMA_VERSION:
+        raise FormatTooNewError(f"metadata schema {version} is newer than this ecfs knows ({SCHEMA_VERSION}): upgrade")
+    check_tables(store)

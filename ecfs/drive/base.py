@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ecfs.errors import UsageError
@@ -259,8 +259,11 @@ class Drive(ABC):
         """Remove a shard or segment; removing what is not there is fine. Not necessarily durable."""
 
     @abstractmethod
-    def list(self, prefix: str) -> AsyncIterator[Entry]:
-        """Everything whose key starts with `prefix` ("s/", "s/EEEEEEEE/", "c/", "j/"), in no order, streaming."""
+    def list(self, prefix: str) -> AsyncGenerator[Entry, None]:
+        """Everything whose key starts with `prefix` ("s/", "s/EEEEEEEE/", "c/", "j/"), in no order, streaming.
+
+        A generator: who stops early closes it (`contextlib.aclosing`). Raises DriveUnreachableError.
+        """
 
     @abstractmethod
     async def sync(self) -> None:

@@ -7,7 +7,7 @@ same path never gets half of a drive's files. Layout and fence are specified in 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -30,13 +30,13 @@ from ecfs.drive.base import (
     check_segment,
 )
 from ecfs.drive.held import Held
-from ecfs.drive.local_errors import labelled
 from ecfs.drive.local_lock import sign, take_lock
 from ecfs.drive.local_puts import Puts
 from ecfs.drive.local_root import Root, Token
 from ecfs.drive.local_segments import Segments
 from ecfs.drive.local_threads import Threads, close_patiently, close_soon
 from ecfs.drive.location import is_network, locate
+from ecfs.drive.translate import labelled
 from ecfs.errors import (
     DriveError,
     DriveLockedError,
@@ -216,7 +216,7 @@ class LocalDrive(Drive):
         puts = self._puts
         await self._change(lambda root: local_shards.delete(root, key, puts), key=key)
 
-    async def list(self, prefix: str) -> AsyncIterator[Entry]:
+    async def list(self, prefix: str) -> AsyncGenerator[Entry, None]:
         check_prefix(prefix)
         root = self._attached()
         entries = Held(local_listing.entries(root, prefix), _close_generator)

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 from ecfs.drive.held import make_directory, open_directory, read_exactly
 from ecfs.drive.local_create import IDENTITY
-from ecfs.drive.local_errors import disk_answers
 from ecfs.drive.local_listing import EPOCH
 from ecfs.drive.local_puts import Puts
 from ecfs.drive.local_root import Root
 from ecfs.drive.shards import check_whole_shard
+from ecfs.drive.translate import disk_answers
 from ecfs.errors import ShardCorruptError
 from ecfs.shard import ShardHeader
 

@@ -1,0 +1,30 @@
+"""No operation of a drive takes longer than its deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+
+from ecfs.drive.base import Drive
+from ecfs.drive.wrapper import DriveWrapper
+from ecfs.errors import DriveTimeoutError
+
+T = TypeVar("T")
+
+
+class DeadlineDrive(DriveWrapper):
+    """Gives each operation (each entry of a listing) `seconds`, by default what the drive's capabilities say.
+
+    The operation itself may go on: see `Drive.abandoned`.
+    """
+
+    def __init__(self, inner: Drive, seconds: float | None = None) -> None:
+        super().__init__(inner)
+        self.seconds = inner.capabilities.deadline_s if seconds is None else seconds
+
+    async def around(self, operation: str, key: str | None, call: Callable[[], Awaitable[T]]) -> T:
+        with trio.move_on_after(self.seconds):
+            return await call()
+        raise DriveTimeoutError(f"no answer to {operation} within {self.seconds:g} s", slot=self.slot, key=key)

@@ -1,0 +1,101 @@
+"""How a drive has been doing: latencies and errors. Facts only; what follows from them is the pool's to decide."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from ecfs.clock import Clock
+from ecfs.drive.base import Drive
+from ecfs.drive.wrapper import DriveWrapper
+from ecfs.errors import DriveError, DriveUnreachableError
+
+T = TypeVar("T")
+
+WINDOW = 256
+"""Latencies remembered per kind of operation."""
+
+NO_SIGN_OF_LIFE = frozenset({"close", "location", "is_vacant"})
+"""These succeed on a drive that is gone."""
+
+
+class Latencies:
+    """The newest `WINDOW` durations of one kind of operation, in seconds."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[float] = deque(maxlen=WINDOW)
+
+    def add(self, seconds: float) -> None:
+        self._seconds.append(seconds)
+
+    def __len__(self) -> int:
+        return len(self._seconds)
+
+    def percentile(self, percent: float) -> float | None:
+        """The duration that `percent` of 100 operations did not exceed; None if there was none yet."""
+        if not self._seconds:
+            return None
+        return sorted(self._seconds)[max(0, math.ceil(len(self._seconds) * percent / 100) - 1)]
+
+    @property
+    def p50(self) -> float | None:
+        return self.percentile(50)
+
+    @property
+    def p95(self) -> float | None:
+        return self.percentile(95)
+
+
+class Health:
+    """What was seen of one drive.
+
+    errors: how often each kind of DriveError, by class name. last_error: the newest one, as a line for people.
+    consecutive_failures: unreachable or late since the drive last answered; "no such shard" is an answer.
+    in_flight: operations on their way.
+    """
+
+    def __init__(self) -> None:
+        self.latencies: dict[str, Latencies] = {}
+        self.errors: Counter[str] = Counter()
+        self.last_error: str | None = None
+        self.consecutive_failures = 0
+        self.in_flight = 0
+
+    def latency(self, operation: str) -> Latencies:
+        """Of one kind of operation, by the name of the method; answered ones only."""
+        return self.latencies.setdefault(operation, Latencies())
+
+    def answered(self, operation: str, seconds: float) -> None:
+        self.latency(operation).add(seconds)
+        if operation not in NO_SIGN_OF_LIFE:
+            self.consecutive_failures = 0
+
+    def failed(self, error: DriveError) -> None:
+        self.errors[type(error).__name__] += 1
+        self.last_error = str(error)
+        unreachable = isinstance(error, DriveUnreachableError)
+        self.consecutive_failures = self.consecutive_failures + 1 if unreachable else 0
+
+
+class HealthDrive(DriveWrapper):
+    """Keeps `health` about a drive. Goes around the deadline, so that it sees time-outs."""
+
+    def __init__(self, inner: Drive, clock: Clock) -> None:
+        super().__init__(inner)
+        self.health = Health()
+        self._clock = clock
+
+    async def around(self, operation: str, key: str | None, call: Callable[[], Awaitable[T]]) -> T:
+        began = self._clock.monotonic()
+        self.health.in_flight += 1
+        try:
+            result = await call()
+        except DriveError as error:
+            self.health.failed(error)
+            raise
+        finally:
+            self.health.in_flight -= 1
+        self.health.answered(operation, self._clock.monotonic() - began)
+        return result

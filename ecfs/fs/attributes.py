@@ -1,0 +1,143 @@
+"""Attributes: what stat shows, and what chmod, chown, truncate and utimensat change besides what they were asked to.
+
+Reading does not touch atime: it is set at creation and by utimensat only. Anything else would turn reading into
+writing, wake idle drives and put a row per file read into the journal (docs/LIMITS.md).
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from dataclasses import dataclass
+
+from ecfs.fs import acl
+from ecfs.fs.core import Core
+from ecfs.fs.errors import FsError
+from ecfs.fs.limits import check_file_end, clamp_time, without_setid
+from ecfs.meta import Inode
+
+DIRECTORY_SIZE = 4096
+"""What stat shows for every directory; its entries live in the metadata, not in blocks."""
+
+_STAT_BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """One inode as stat shows it. Times in ns since 1970; blocks of 512 bytes."""
+
+    ino: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    rdev: int
+    size: int
+    blocks: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What setattr was asked for; None = leave alone.
+
+    privileged: the caller may keep setuid and setgid bits on a file whose content it changes.
+    """
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+    ctime_ns: int | None = None
+    privileged: bool = False
+
+
+class AttributeOperations:
+    """getattr and setattr."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def get(self, ino: int) -> Attributes:
+        """Raises ESTALE if there is no such inode."""
+        return self.of(self._core.inode(ino))
+
+    def of(self, inode: Inode) -> Attributes:
+        """What stat shows of a row that was just read."""
+        is_file = stat.S_ISREG(inode.mode)
+        allocated = self._core.data.allocated(inode.ino) if is_file and inode.size else 0
+        return Attributes(
+            ino=inode.ino,
+            mode=inode.mode,
+            nlink=inode.nlink,
+            uid=inode.uid,
+            gid=inode.gid,
+            rdev=inode.rdev,
+            size=DIRECTORY_SIZE if stat.S_ISDIR(inode.mode) else inode.size,
+            blocks=-(-allocated // _STAT_BLOCK),
+            atime_ns=inode.atime_ns,
+            mtime_ns=inode.mtime_ns,
+            ctime_ns=inode.ctime_ns,
+        )
+
+    async def set(self, ino: int, changes: Changes) -> Attributes:
+        """chmod, chown, truncate, utimensat, in any combination, as one change.
+
+        Raises ESTALE, EISDIR, EINVAL, EFBIG.
+        """
+        if changes.size is not None:
+            check_file_end(changes.size)
+        await self._core.data.admit(0, deleting=changes.size is not None)
+        with self._core.change():
+            inode = self._core.inode(ino)
+            now = self._core.clock.wall_ns()
+            columns = _owner_and_mode(inode, changes) | _times(changes, now)
+            if changes.size is not None:
+                self._resize(inode, changes.size)
+                columns["size"] = changes.size
+            self._core.names.update_inode(ino, **columns)
+            if changes.mode is not None:
+                acl.follow_chmod(self._core.names, inode, columns["mode"])
+        if changes.size is not None:
+            self._core.handles.wrote(ino, self._core.data.failures)
+        return self.get(ino)
+
+    def _resize(self, inode: Inode, size: int) -> None:
+        if stat.S_ISDIR(inode.mode):
+            raise FsError(errno.EISDIR)
+        if not stat.S_ISREG(inode.mode):
+            raise FsError(errno.EINVAL, "only a regular file can be truncated")
+        if size < inode.size:
+            self._core.data.truncate(inode.ino, size)
+
+
+def _owner_and_mode(inode: Inode, changes: Changes) -> dict[str, int]:
+    """mode, uid and gid columns. A changed owner or content takes setuid and setgid away (chown(2), write(2))."""
+    mode = inode.mode
+    if changes.mode is not None:
+        mode = stat.S_IFMT(inode.mode) | stat.S_IMODE(changes.mode)
+    chowned = changes.uid is not None or changes.gid is not None
+    rewritten = changes.size is not None and not changes.privileged
+    if (chowned or rewritten) and stat.S_ISREG(mode):
+        mode = without_setid(mode)
+    columns = {"mode": mode}
+    if changes.uid is not None:
+        columns["uid"] = changes.uid
+    if changes.gid is not None:
+        columns["gid"] = changes.gid
+    return columns
+
+
+def _times(changes: Changes, now: int) -> dict[str, int]:
+    columns = {"ctime_ns": now if changes.ctime_ns is None else clamp_time(changes.ctime_ns)}
+    if changes.size is not None:
+        columns["mtime_ns"] = now
+    if changes.atime_ns is not None:
+        columns["atime_ns"] = clamp_time(changes.atime_ns)
+    if changes.mtime_ns is not None:
+        columns["mtime_ns"] = clamp_time(changes.mtime_ns)
+    return columns

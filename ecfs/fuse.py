@@ -1,0 +1,334 @@
+"""pyfuse3 ↔ `fs`: a table of translations that contains every error. No semantics live here.
+
+All handlers run as tasks of trio's one thread. A handler may only raise FUSEError; anything else would end the mount,
+and an unmounted folder looks empty to a program that mirrors or cleans it. So each handler is wrapped by `_handler`.
+
+What the kernel may keep: there is one writer and all changes come through this mount, so names, missing names and
+attributes are valid for `_VALID` seconds. Whoever changes files past the kernel must invalidate them, and from another
+thread: invalidating waits for requests that this thread would have to answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import pyfuse3
+from pyfuse3 import (
+    EntryAttributes,
+    FileInfo,
+    FUSEError,
+    Operations,
+    ReaddirToken,
+    RequestContext,
+    SetattrFields,
+    StatvfsData,
+)
+
+from ecfs.errors import EcfsError
+from ecfs.fs.attributes import Attributes, Changes
+from ecfs.fs.core import Caller
+from ecfs.fs.errors import FsError, Use, errno_of
+from ecfs.fs.filesystem import FileSystem
+from ecfs.fs.rename import Place
+from ecfs.meta import Inode
+
+_log = logging.getLogger(__name__)
+
+_VALID = 300.0
+"""Seconds."""
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_Method = Callable[Concatenate["EcfsOperations", _P], Coroutine[Any, Any, _R]]
+
+
+def _handler(use: Use) -> Callable[[_Method[_P, _R]], _Method[_P, _R]]:
+    """Let only FUSEError out, and trio's own control flow, which is no Exception."""
+
+    def contain(method: _Method[_P, _R]) -> _Method[_P, _R]:
+        @functools.wraps(method)
+        async def contained(self: EcfsOperations, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+            try:
+                return await method(self, *args, **kwargs)
+            except Exception as error:
+                raise FUSEError(_answer(error, use, method.__name__)) from error
+
+        return cast(_Method[_P, _R], contained)
+
+    return contain
+
+
+def _answer(error: Exception, use: Use, what: str) -> int:
+    if isinstance(error, FUSEError):
+        return error.errno
+    if isinstance(error, FsError):
+        return error.errno
+    if isinstance(error, EcfsError):
+        _log.warning("%s: %s", what, error)
+        return errno_of(error, use)
+    _log.error("%s: unexpected error, answered with EIO", what, exc_info=error)
+    return errno.EIO
+
+
+class EcfsOperations(Operations):
+    """The requests of the kernel."""
+
+    supports_dot_lookup = True
+    enable_acl = True
+
+    def __init__(self, fs: FileSystem, *, writeback: bool = False) -> None:
+        super().__init__()
+        self._fs = fs
+        self.enable_writeback_cache = writeback
+
+    # -- names ---------------------------------------------------------------------------------------------------
+
+    @_handler(Use.READ)
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        inode = self._fs.namespace.lookup(parent_inode, name)
+        return _missing() if inode is None else self._known(inode)
+
+    @_handler(Use.READ)
+    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+        return self._fs.namespace.readlink(inode)
+
+    @_handler(Use.CHANGE)
+    async def mknod(self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
+        return self._known(await self._fs.namespace.mknod(parent_inode, name, mode, rdev, _caller(ctx)))
+
+    @_handler(Use.CHANGE)
+    async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
+        return self._known(await self._fs.namespace.mkdir(parent_inode, name, mode, _caller(ctx)))
+
+    @_handler(Use.CHANGE)
+    async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
+        return self._known(await self._fs.namespace.symlink(parent_inode, name, target, _caller(ctx)))
+
+    @_handler(Use.CHANGE)
+    async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
+        return self._known(await self._fs.namespace.link(inode, new_parent_inode, new_name))
+
+    @_handler(Use.CHANGE)
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        await self._fs.namespace.unlink(parent_inode, name)
+
+    @_handler(Use.CHANGE)
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        await self._fs.namespace.rmdir(parent_inode, name)
+
+    @_handler(Use.CHANGE)
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        await self._fs.renaming.rename(Place(parent_inode_old, name_old), Place(parent_inode_new, name_new), flags)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """May not raise at all: there is no request to answer."""
+        try:
+            for ino, count in inode_list:
+                self._fs.handles.forget(ino, count)
+            await self._fs.orphans.released([ino for ino, _ in inode_list])
+        except Exception:
+            _log.exception("forget: unexpected error")
+
+    # -- attributes ----------------------------------------------------------------------------------------------
+
+    @_handler(Use.READ)
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        return _entry(self._fs.attributes.get(inode))
+
+    @_handler(Use.CHANGE)
+    async def setattr(
+        self, inode: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None, ctx: RequestContext
+    ) -> EntryAttributes:
+        changes = Changes(
+            mode=attr.st_mode if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            ctime_ns=attr.st_ctime_ns if fields.update_ctime else None,
+            privileged=_caller(ctx).privileged,
+        )
+        return _entry(await self._fs.attributes.set(inode, changes))
+
+    @_handler(Use.READ)
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        usage = self._fs.usage()
+        answer = StatvfsData()
+        answer.f_bsize = answer.f_frsize = usage.block
+        answer.f_blocks = usage.blocks
+        answer.f_bfree = answer.f_bavail = usage.blocks_free
+        answer.f_files = usage.inodes
+        answer.f_ffree = answer.f_favail = usage.inodes_free
+        answer.f_namemax = usage.max_name
+        return answer
+
+    # -- extended attributes -------------------------------------------------------------------------------------
+
+    @_handler(Use.READ)
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        return self._fs.xattrs.get(inode, name)
+
+    @_handler(Use.READ)
+    async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
+        return self._fs.xattrs.list(inode, _caller(ctx))
+
+    @_handler(Use.CHANGE)
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        # XATTR_CREATE and XATTR_REPLACE never get here: pyfuse3 asks getxattr first.
+        await self._fs.xattrs.set(inode, name, value, _caller(ctx))
+
+    @_handler(Use.CHANGE)
+    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        await self._fs.xattrs.remove(inode, name)
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    @_handler(Use.CHANGE)
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        caller = _caller(ctx)
+        exclusive = bool(flags & os.O_EXCL)
+        inode = await self._fs.namespace.create(parent_inode, name, mode, caller, exclusive=exclusive)
+        fh = await self._fs.files.open(inode.ino, flags & ~os.O_TRUNC if inode.size == 0 else flags, caller)
+        self._fs.handles.remember(inode.ino)
+        return FileInfo(fh=fh), _entry(self._fs.attributes.get(inode.ino))
+
+    @_handler(Use.CHANGE)
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        return FileInfo(fh=await self._fs.files.open(inode, flags, _caller(ctx)))
+
+    @_handler(Use.READ)
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        return await self._fs.files.read(fh, off, size)
+
+    @_handler(Use.CHANGE)
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        return await self._fs.files.write(fh, off, buf)
+
+    async def flush(self, fh: int) -> None:
+        """Asked at every close(2): "not implemented" is answered once, then the kernel asks no more.
+
+        Nothing durable depends on it: close(2) promises nothing, fsync(2) does.
+        """
+        raise FUSEError(errno.ENOSYS)
+
+    @_handler(Use.SYNC)
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._fs.files.fsync(fh)
+
+    @_handler(Use.READ)
+    async def release(self, fh: int) -> None:
+        await self._fs.files.release(fh)
+
+    # -- directories ---------------------------------------------------------------------------------------------
+
+    @_handler(Use.READ)
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        return self._fs.directories.open(inode, _caller(ctx))
+
+    @_handler(Use.READ)
+    async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
+        for entry in self._fs.directories.read(fh, start_id):
+            attributes = _entry(self._fs.attributes.of(entry.inode))
+            if not pyfuse3.readdir_reply(token, entry.name, attributes, entry.position):
+                return
+            if entry.counted:
+                self._fs.handles.remember(entry.inode.ino)
+
+    @_handler(Use.SYNC)
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        await self._fs.directories.fsync(fh)
+
+    @_handler(Use.READ)
+    async def releasedir(self, fh: int) -> None:
+        await self._fs.directories.release(fh)
+
+    def _known(self, inode: Inode) -> EntryAttributes:
+        """An answer that tells the kernel of an inode, which it will give back with forget."""
+        self._fs.handles.remember(inode.ino)
+        return _entry(self._fs.attributes.of(inode))
+
+
+def _caller(ctx: RequestContext) -> Caller:
+    return Caller(uid=ctx.uid, gid=ctx.gid)
+
+
+def _missing() -> EntryAttributes:
+    """ "There is no such name", for the kernel to remember."""
+    answer = EntryAttributes()
+    answer.st_ino = 0
+    answer.entry_timeout = _VALID
+    return answer
+
+
+def _entry(attributes: Attributes) -> EntryAttributes:
+    answer = EntryAttributes()
+    answer.st_ino = attributes.ino
+    answer.generation = 0  # inode numbers are never used again
+    answer.entry_timeout = answer.attr_timeout = _VALID
+    answer.st_mode = attributes.mode
+    answer.st_nlink = attributes.nlink
+    answer.st_uid = attributes.uid
+    answer.st_gid = attributes.gid
+    answer.st_rdev = attributes.rdev
+    answer.st_size = attributes.size
+    answer.st_blocks = attributes.blocks
+    answer.st_atime_ns = attributes.atime_ns
+    answer.st_mtime_ns = attributes.mtime_ns
+    answer.st_ctime_ns = attributes.ctime_ns
+    return answer
+
+
+# -- mounting: composed by mount.py ------------------------------------------------------------------------------
+
+
+def fuse_options(
+    *,
+    allow_other: bool = False,
+    read_only: bool = False,
+    suid: bool = False,
+    dev: bool = False,
+    extra: Sequence[str] = (),
+) -> set[str]:
+    """Mount options. Permissions are always checked by the kernel; `suid` and `dev` need root.
+
+    extra: options of the kernel or libfuse as they are written after ``-o``.
+    """
+    options = {"fsname=ecfs", "subtype=ecfs", "default_permissions", *extra}
+    chosen = {"allow_other": allow_other, "ro": read_only, "suid": suid, "dev": dev}
+    return options | {name for name, wanted in chosen.items() if wanted}
+
+
+def mount_fuse(operations: EcfsOperations, mountpoint: str, options: set[str]) -> None:
+    """Mount. Requests wait until `run_fuse`. Raises RuntimeError; the reason is on standard error."""
+    pyfuse3.init(operations, mountpoint, options)
+
+
+async def run_fuse(*, min_tasks: int = 1, max_tasks: int = 64) -> None:
+    """Serve until the folder is unmounted or `stop_fuse` is called. At most `max_tasks` requests at once."""
+    await pyfuse3.main(min_tasks=min_tasks, max_tasks=max_tasks)
+
+
+def stop_fuse() -> None:
+    """Make `run_fuse` return. Called from trio's thread."""
+    pyfuse3.terminate()
+
+
+def unmount_fuse() -> None:
+    """After `run_fuse`: unmount if it still is mounted, and end the session."""
+    pyfuse3.close(unmount=True)

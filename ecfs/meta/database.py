@@ -161,15 +161,13 @@ class Database:
             self._writer.execute("COMMIT")
             self._writer.execute("BEGIN IMMEDIATE")
         except apsw.Error as error:
-            raise translated(error) from error
+            raise self.store.failed(error) from error
         self._recorder.restart()
         self._rows_before = self._writer.total_changes()
 
     def _require_between_operations(self, what: str) -> None:
         if self.store.inside:
             raise RuntimeError(f"{what} inside an operation")
-        if not self._writer.in_transaction:
-            raise CorruptError("the metadata database lost its open transaction; remount")
 
     def close(self) -> None:
         """Forgets everything."""

@@ -39,7 +39,7 @@ class Files:
         return [_trimmed(row, lo, hi) for row in self._overlapping(ino, lo, hi)]
 
     def _overlapping(self, ino: int, lo: int, hi: int) -> list[Row]:
-        rows = self._store.all(_OVERLAPPING, ino, lo, hi)
+        rows = self._store.all(_OVERLAPPING, ino, lo, hi) if lo < hi else []
         if rows and rows[0][1] + rows[0][2] <= lo:
             del rows[0]
         return rows

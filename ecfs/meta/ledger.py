@@ -36,7 +36,6 @@ class Ledger:
         self._tally: Tally | None = None
         self._length: int | None = None
         self.reload()
-        store.on_rollback.append(self.reload)
 
     def reload(self) -> None:
         """Forgets what is derived from the tables."""
@@ -116,11 +115,22 @@ class Ledger:
 
     def todo(self, limit: int) -> list[tuple[int, frozenset[int]]]:
         """Stripes that lack shards with those slots (unknown ones too), the most endangered first, then by id."""
+        levels = {(masks.missing | masks.unknown).bit_count() for _, masks in +self._tallied()} - {0}
+        if not levels:
+            return []
         candidates: set[int] = set()
         for part in segments(self._gaps):
-            candidates.update(self._worst_of(part, limit))
+            # Sorting all of a dead drive's stripes by danger would block for a second; mostly all are alike.
+            candidates.update(self._worst_of(part, limit) if len(levels) > 1 else self._first_of(part, limit))
         lacking = [(stripe, self.missing_slots(stripe)) for stripe in candidates]
         return sorted(lacking, key=lambda item: (-len(item[1]), item[0]))[:limit]
+
+    def _first_of(self, part: Segment, limit: int) -> list[int]:
+        """The first stripes of a segment that lack anything."""
+        if part.masks != Masks():
+            return self._ids(part.lo, part.hi, limit)
+        sql = "SELECT DISTINCT stripe FROM missing WHERE stripe >= ? AND stripe < ? ORDER BY stripe LIMIT ?"
+        return [stripe for (stripe,) in self._store.all(sql, part.lo, min(part.hi, MAX_ID - 1), limit)]
 
     def _worst_of(self, part: Segment, limit: int) -> list[int]:
         gaps = part.masks.missing | part.masks.unknown
@@ -172,6 +182,7 @@ class Ledger:
     def change(self, outcome_stripes: list[tuple[int, int, int, str, int]], removed: list[int],
                missing: list[tuple[int, int]], present: list[tuple[int, int]]) -> None:  # fmt: skip
         """Applies the stripe members of an outcome."""
+        self._store.undo(self.reload)
         touched = {row[0] for row in outcome_stripes} | {stripe for stripe, _ in missing + present} | set(removed)
         self._count(touched, -1)
         for number, geometry, length, digest, mask in outcome_stripes:
@@ -195,6 +206,7 @@ class Ledger:
 
     def set_gaps(self, slot: int, ranges: list[Gap]) -> None:
         """Replaces all ranges of a slot."""
+        self._store.undo(self.reload)
         ranges = sorted(ranges)
         lo, hi = difference(self.gaps(slot), ranges)
         if self._tally is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from ecfs.meta.counters import Counters
 from ecfs.meta.store import Store
@@ -23,7 +24,7 @@ class Namespace:
     """All methods see and change the running transaction. Names, targets and xattrs are bytes; missing things KeyError.
 
     Inodes are cached, at most `cache_limit` (about 600 bytes each). Every change is written through, and a rollback
-    empties the cache, so it never shows what the database does not hold.
+    drops what it changed, so the cache never shows what the database does not hold.
     """
 
     def __init__(self, store: Store, counters: Counters, *, cache_limit: int = 16_384) -> None:
@@ -32,7 +33,6 @@ class Namespace:
         self._cache: dict[int, Inode] = {}
         self._cache_limit = cache_limit
         self._updates: dict[tuple[str, ...], str] = {}
-        store.on_rollback.append(self.forget)
 
     def forget(self) -> None:
         """Empties the cache; needed whenever the tables changed behind our back."""
@@ -48,6 +48,14 @@ class Namespace:
                 found = Inode(*row)
                 self._remember(found)
         return found
+
+    def _changed(self, ino: int, inode: Inode | None) -> None:
+        """Follows a change of the table; None for a removed inode."""
+        if inode is None:
+            self._cache.pop(ino, None)
+        else:
+            self._remember(inode)
+        self._store.undo(partial(self._cache.pop, ino, None))
 
     def _remember(self, inode: Inode) -> None:
         if len(self._cache) >= self._cache_limit and inode.ino not in self._cache:
@@ -66,7 +74,7 @@ class Namespace:
         )  # fmt: skip
         self._counters.add("inodes", 1)
         self._counters.add("file_bytes", inode.size)
-        self._remember(inode)
+        self._changed(inode.ino, inode)
 
     def update_inode(self, ino: int, **columns: int) -> Inode:
         """Sets some columns and returns the inode as it is now. Raises KeyError if there is none."""
@@ -77,14 +85,12 @@ class Namespace:
         if new != old:
             self._store.run(self._update(tuple(columns)), *columns.values(), ino)
             self._counters.add("file_bytes", new.size - old.size)
-            self._remember(new)
+            self._changed(ino, new)
         return new
 
     def _update(self, names: tuple[str, ...]) -> str:
         sql = self._updates.get(names)
         if sql is None:
-            if "ino" in names:
-                raise ValueError("an inode's number never changes")
             sql = self._updates[names] = f"UPDATE inode SET {', '.join(f'{name} = ?' for name in names)} WHERE ino = ?"
         return sql
 
@@ -97,7 +103,7 @@ class Namespace:
             self._store.run(f"DELETE FROM {table} WHERE ino = ?", ino)
         self._counters.add("inodes", -1)
         self._counters.add("file_bytes", -old.size)
-        self._cache.pop(ino, None)
+        self._changed(ino, None)
 
     def counts(self) -> tuple[int, int]:
         """(inodes, sum of their sizes in bytes), without a scan."""

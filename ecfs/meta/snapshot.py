@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -25,6 +26,7 @@ class Snapshot:
             raise RuntimeError("the previous snapshot was not released")
         self._reader = reader
         self._cancelled = False
+        self._copying = False
         reader.execute("BEGIN")
         # BEGIN alone pins nothing; the first read does.
         self.patch_seq, self.outcome_seq = (self._progress(name) for name in ("patch_seq", "outcome_seq"))
@@ -39,18 +41,17 @@ class Snapshot:
         The image is a plain SQLite database without side files. Raises PoolFullError if there is no room for it.
         """
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        self._copying = True
         try:
-            target = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-            try:
+            with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as target:
                 self._copy(target)
-            finally:
-                target.close()
-        except apsw.Error as error:
+        except BaseException as error:
             path.unlink(missing_ok=True)
-            raise translated(error) from error
-        except BaseException:
-            path.unlink(missing_ok=True)
+            if isinstance(error, apsw.Error):
+                raise translated(error) from error
             raise
+        finally:
+            self._copying = False
         return path.stat().st_size
 
     def _copy(self, target: apsw.Connection) -> None:
@@ -68,6 +69,8 @@ class Snapshot:
         self._cancelled = True
 
     def release(self) -> None:
-        """Lets the write-ahead log shrink again. Not while copy_to runs. May be called twice."""
+        """Lets the write-ahead log shrink again. Not while copy_to runs (cancel and wait). May be called twice."""
+        if self._copying:
+            raise RuntimeError("the snapshot is still being copied")
         if self._reader.in_transaction:
             self._reader.execute("ROLLBACK")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import apsw
 
@@ -22,8 +22,14 @@ def translated(error: apsw.Error) -> EcfsError:
     return EcfsError(f"the metadata database failed ({type(error).__name__}: {error})")
 
 
+def _refuse(*_: object) -> NoReturn:
+    raise CorruptError("the metadata database lost its open transaction: remount the pool")
+
+
 class Store:
     """Queries on the writer connection, whose transaction is always open (`Database` begins and ends it).
+
+    SQLite's errors leave here as ours (`translated`), because nobody else knows apsw.
 
     Also the context manager behind `Database.atomic`: a savepoint around one file-system operation. Entering may be
     nested. On an exception the savepoint is rolled back and every `undo` noted inside is called, newest first.
@@ -31,25 +37,43 @@ class Store:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
-        self._execute = connection.execute
-        self._savepoint = connection.cursor().execute
+        self._execute: Callable[..., apsw.Cursor] = connection.execute
+        self._savepoint: Callable[..., apsw.Cursor] = connection.cursor().execute
         self._marks: list[int] = []
-        self._undo: list[Callable[[], None]] = []
-        self.on_rollback: list[Callable[[], None]] = []
+        self._undo: list[Callable[[], object]] = []
 
     def all(self, sql: str, *values: object) -> list[Row]:
-        return self._execute(sql, values).fetchall()
+        try:
+            return self._execute(sql, values).fetchall()
+        except apsw.Error as error:
+            raise self.failed(error) from error
 
     def one(self, sql: str, *values: object) -> Row | None:
-        return self._execute(sql, values).fetchone()
+        try:
+            return self._execute(sql, values).fetchone()
+        except apsw.Error as error:
+            raise self.failed(error) from error
 
     def value(self, sql: str, *values: object) -> Any:
         """First column of the first row, None without one."""
-        row = self._execute(sql, values).fetchone()
+        row = self.one(sql, *values)
         return None if row is None else row[0]
 
     def run(self, sql: str, *values: object) -> None:
-        self._execute(sql, values)
+        try:
+            self._execute(sql, values)
+        except apsw.Error as error:
+            raise self.failed(error) from error
+
+    def failed(self, error: apsw.Error) -> EcfsError:
+        """Our error for one of SQLite's. If it cost the transaction, everything is refused from now on.
+
+        SQLite gives up the whole transaction when the disk is full or fails: operations already answered are gone, and
+        what is left is a state that never was. It must neither be read nor become a patchset.
+        """
+        if not self.connection.in_transaction:
+            self._execute = self._savepoint = _refuse
+        return translated(error)
 
     def changed(self) -> int:
         """Rows that the last INSERT, UPDATE or DELETE changed."""
@@ -60,8 +84,8 @@ class Store:
         """Whether an operation is running, that is, a savepoint is open."""
         return bool(self._marks)
 
-    def undo(self, action: Callable[[], None]) -> None:
-        """Notes what to do in memory if the running operation is rolled back."""
+    def undo(self, action: Callable[[], object]) -> None:
+        """Notes what to do in memory if the running operation is rolled back; forgotten once it is not."""
         if self._marks:
             self._undo.append(action)
 
@@ -76,18 +100,11 @@ class Store:
             if not self._marks:
                 self._undo.clear()
             return
-        self._roll_back(mark, error)
-        if isinstance(error, apsw.Error):
-            raise translated(error) from error
+        self._roll_back(mark)
 
-    def _roll_back(self, mark: int, error: BaseException) -> None:
-        if not self.connection.in_transaction:
-            # SQLite gave up the whole transaction (disk full, I/O error): operations already answered are gone, and a
-            # patchset of the rest would be a state that never was.
-            raise CorruptError("the metadata database lost its open transaction; remount") from error
-        self._savepoint("ROLLBACK TO operation")
-        self._savepoint("RELEASE operation")
+    def _roll_back(self, mark: int) -> None:
+        if self.connection.in_transaction:
+            self._savepoint("ROLLBACK TO operation")
+            self._savepoint("RELEASE operation")
         while len(self._undo) > mark:
             self._undo.pop()()
-        for listener in self.on_rollback:
-            listener()

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from ecfs.errors import CorruptError
-from ecfs.geometry import MAX_DRIVES
+from ecfs.errors import CorruptError, UsageError
+from ecfs.geometry import MAX_DRIVES, Geometry
 
 ROOT_INO = 1
 
 GapKind = Literal["missing", "unknown"]
-Gap = tuple[int, int, GapKind]
+Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""What SQLite can store; JSON could say more."""
+Slot = Annotated[int, msgspec.Meta(ge=0, lt=MAX_DRIVES)]
+Mask = Annotated[int, msgspec.Meta(ge=0, lt=1 << MAX_DRIVES)]
+Gap = tuple[Number, Number, GapKind]
 """Stripe ids lo (inclusive) to hi (exclusive) that a slot lacks for certain or may lack (R18)."""
 
 
@@ -82,16 +86,16 @@ class StripeCounts(NamedTuple):
 class DriveRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A member drive. in_w: commits must reach it (R5); location: where it was mounted (R10); since_ns: wall clock."""
 
-    slot: int
+    slot: Slot
     drive_id: str
     url: str
     state: str
     in_w: bool = True
     location: dict[str, Any] = {}
-    confirmed_epoch: int = 0
-    confirmed_seq: int = 0
+    confirmed_epoch: Number = 0
+    confirmed_seq: Number = 0
     reason: str = ""
-    since_ns: int = 0
+    since_ns: Number = 0
 
 
 class Outcome(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -103,26 +107,30 @@ class Outcome(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     geometries: (id, k, m, code). settings: None removes one.
     """
 
-    stripes: list[tuple[int, int, int, str, int]] = []
-    removed: list[int] = []
-    missing: list[tuple[int, int]] = []
-    present: list[tuple[int, int]] = []
-    gaps: dict[int, list[Gap]] = {}
+    stripes: list[tuple[Number, Number, Number, str, Mask]] = []
+    removed: list[Number] = []
+    missing: list[tuple[Number, Slot]] = []
+    present: list[tuple[Number, Slot]] = []
+    gaps: dict[Slot, list[Gap]] = {}
     drives: list[DriveRow] = []
-    retired: list[tuple[str, int]] = []
-    epoch: tuple[int, str, int] | None = None
-    geometries: list[tuple[int, int, int, str]] = []
+    retired: list[tuple[str, Slot]] = []
+    epoch: tuple[Number, str, Number] | None = None
+    geometries: list[tuple[Number, Number, Number, str]] = []
     settings: dict[str, Any] = {}
-    orphan_shards: dict[int, list[str]] | None = None
+    orphan_shards: dict[Slot, list[str]] | None = None
 
 
 _DECODER = msgspec.json.Decoder(Outcome, strict=True)
 
 
 def outcome_to_json(outcome: Outcome) -> bytes:
-    """UTF-8 JSON; members that say nothing are left out, so that the smallest outcome is ``{}``."""
-    check_outcome(outcome)
-    return msgspec.json.encode(outcome)
+    """UTF-8 JSON; members that say nothing are left out, so that the smallest outcome is ``{}``.
+
+    Raises CorruptError for what `outcome_from_json` would refuse, before it becomes part of history.
+    """
+    data = msgspec.json.encode(outcome)
+    outcome_from_json(data)
+    return data
 
 
 def outcome_from_json(data: bytes) -> Outcome:
@@ -136,9 +144,9 @@ def outcome_from_json(data: bytes) -> Outcome:
 
 
 def check_outcome(outcome: Outcome) -> None:
-    """Raises CorruptError for values that no database may hold."""
-    for number, _, length, digest, mask in outcome.stripes:
-        if not (0 < number < 1 << 63 and 0 < length < 1 << 62 and 0 <= mask < 1 << MAX_DRIVES and _is_hash(digest)):
+    """Raises CorruptError for members that contradict themselves."""
+    for number, _, length, digest, _ in outcome.stripes:
+        if not number or not length or len(digest) != 64 or digest.strip("0123456789abcdef"):
             raise CorruptError(f"outcome section: impossible stripe {number:#x}")
     for slot, gaps in outcome.gaps.items():
         end = 0
@@ -146,12 +154,8 @@ def check_outcome(outcome: Outcome) -> None:
             if not end <= lo < hi:
                 raise CorruptError(f"outcome section: ranges of slot {slot} overlap or are empty")
             end = hi
-    slots = (
-        {slot for _, slot in outcome.missing + outcome.present} | outcome.gaps.keys() | {d.slot for d in outcome.drives}
-    )
-    if any(not 0 <= slot < MAX_DRIVES for slot in slots):
-        raise CorruptError("outcome section: impossible slot")
-
-
-def _is_hash(digest: str) -> bool:
-    return len(digest) == 64 and not digest.strip("0123456789abcdef")
+    for number, k, m, _ in outcome.geometries:
+        try:
+            Geometry(number, k, m)
+        except UsageError as error:
+            raise CorruptError(f"outcome section: {error}") from error

@@ -1,0 +1,1 @@
+"""The commit engine: dirty data → stripes → record; outcomes, space, the compactor, checkpoints."""

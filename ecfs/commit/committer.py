@@ -1,0 +1,262 @@
+"""The commit: freeze, settle, compose, append, acknowledge. The order is that of docs/INVARIANTS.md, "Commit".
+
+One commit is on its way at a time; whoever asks meanwhile is taken into the next one. A commit that can't be
+finished is kept, byte for byte, and tried again (R6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from msgspec import structs
+
+from ecfs.commit.sealed import SealedStripe, SealedStripes
+from ecfs.commit.sealer import Sealer
+from ecfs.commit.settle import Settler
+from ecfs.errors import StalledError
+from ecfs.journal.opened import OpenedPool
+from ecfs.journal.record import COMMIT, Record, compose
+from ecfs.journal.superblock import Checkpoint
+from ecfs.meta import DriveRow, Outcome, Snapshot, outcome_to_json, schema_hash
+from ecfs.pool.members import Member
+
+
+@dataclass(frozen=True)
+class Image:
+    """A pinned snapshot to become a checkpoint: which record it stands after, and the copy's source."""
+
+    epoch: int
+    seq: int
+    hash: bytes
+    snapshot: Snapshot
+
+    def checkpoint(self, length: int, stripes: list[tuple[int, int, str, list[int]]]) -> Checkpoint:
+        return Checkpoint(self.epoch, self.seq, self.hash.hex(), length, stripes)
+
+
+@dataclass(eq=False)
+class Commit:
+    """A frozen commit. dead: stripes that nobody refers to any more from this commit on."""
+
+    seq: int
+    patchset: bytes
+    stripes: list[SealedStripe]
+    dead: list[int]
+    outcome: Outcome
+    record: Record | None = None
+    records: list[tuple[Record, Outcome]] = field(default_factory=list)
+    appended: dict[bytes, dict[int, int]] = field(default_factory=dict)
+    image: Image | None = None
+
+
+class Committer:
+    """Freezes and finishes commits. `Engine` decides when."""
+
+    def __init__(self, pool: OpenedPool, sealed: SealedStripes, sealer: Sealer, settler: Settler) -> None:
+        self._pool = pool
+        self._members = pool.members
+        self._sealed = sealed
+        self._sealer = sealer
+        self._settler = settler
+        self._unfrozen: list[SealedStripe] = []
+        self._outcome = Outcome()
+        self.removed: list[int] = []
+        self.queue: list[SealedStripe] = []
+
+    # ---- what the next commit will contain ----------------------------------------------------------------
+
+    def add_stripe(self, stripe: SealedStripe) -> None:
+        """A stripe was sealed: it belongs to the next commit and can be put right away."""
+        self._unfrozen.append(stripe)
+        self.queue.append(stripe)
+
+    def add_outcome(self, more: Outcome) -> None:
+        """Something heal or the pool found or did, for the next commit's outcome section."""
+        ours = self._outcome
+        ours.missing += more.missing
+        ours.present += more.present
+        ours.removed += more.removed
+        ours.retired += more.retired
+        ours.gaps.update(more.gaps)
+        ours.settings.update(more.settings)
+        if more.orphan_shards is not None:
+            ours.orphan_shards = {**(ours.orphan_shards or {}), **more.orphan_shards}
+        changed = {row.slot for row in more.drives}
+        ours.drives = [row for row in ours.drives if row.slot not in changed] + more.drives
+
+    @property
+    def has_work(self) -> bool:
+        """Would a commit change anything durable?"""
+        return bool(
+            self._unfrozen
+            or self.removed
+            or self._outcome != Outcome()
+            or self._members.leaving()
+            or self._pool.db.is_dirty()
+        )
+
+    # ---- freeze: one synchronous step -------------------------------------------------------------------
+
+    def freeze(self) -> Commit:
+        """Everything answered so far becomes one commit. No await: this is the moment that a crash returns to."""
+        for stripe in self._sealer.seal_all():
+            self.add_stripe(stripe)
+        db, seq = self._pool.db, self._pool.seq + 1
+        dead = db.files.take_dead()
+        patchset = db.freeze(seq)
+        stripes, self._unfrozen = self._unfrozen, []
+        outcome, self._outcome = self._outcome, Outcome()
+        outcome.removed += self.removed
+        self.removed.clear()
+        return Commit(seq, patchset, stripes, dead, outcome)
+
+    def pin(self) -> Image:
+        """The state of the freeze just made, to be copied. In the same step as `freeze`, or right after a commit."""
+        pool = self._pool
+        return Image(pool.writer.epoch, pool.seq, pool.hash, pool.db.snapshot())
+
+    # ---- finish: may be called again after StalledError -------------------------------------------------
+
+    async def finish(self, commit: Commit) -> None:
+        """Make it durable on all of W. Raises StalledError (try again later) or FencedError (never again)."""
+        if not commit.records:
+            await self._settle(commit)
+            self._compose_first(commit)
+        await self._append(commit)
+        self._acknowledge(commit)
+
+    def _need(self) -> None:
+        have = len(self._members.writable())
+        if have < self._members.need:
+            raise StalledError(f"only {have} drives can be written, {self._members.need} are needed")
+
+    async def _settle(self, commit: Commit) -> None:
+        """Until every drive of W ∩ up has every shard, durably, or had no room for it."""
+        dead = set(commit.dead)
+        while True:
+            self._need()
+            for stripe in commit.stripes:
+                await self._settler.place(stripe)
+            await self._settler.sync(commit.stripes)
+            if all(self._is_settled(stripe) for stripe in commit.stripes):
+                break
+        for stripe in commit.stripes:
+            if stripe.id not in dead and len(self._holders(stripe)) < self._members.need:
+                stripe.full.clear()
+                raise StalledError(f"stripe {stripe.id:016x} found room on too few drives")
+
+    def _is_settled(self, stripe: SealedStripe) -> bool:
+        return all(
+            stripe.holds(member.slot, member.incarnation) or member.slot in stripe.full
+            for member in self._members.writable()
+        )
+
+    def _holders(self, stripe: SealedStripe) -> list[int]:
+        return [m.slot for m in self._members.writable() if stripe.holds(m.slot, m.incarnation)]
+
+    def _compose_first(self, commit: Commit) -> None:
+        """No await between the last look at the drives and this: what it says of them is what it found."""
+        self._need()
+        outcome, dead = commit.outcome, set(commit.dead)
+        for stripe in commit.stripes:
+            if stripe.id in dead or stripe.fact is None:
+                continue  # died before its commit: no fact, deleted like any dead stripe (R13)
+            holders = set(self._holders(stripe))
+            mask = sum(1 << slot for slot in range(len(self._members)) if slot not in holders)
+            fact = stripe.fact
+            outcome.stripes.append((fact.id, fact.geometry.id, fact.length, fact.content_hash.hex(), mask))
+        self._add_leaving(outcome)
+        self._compose(commit, commit.patchset, outcome)
+
+    def _add_leaving(self, outcome: Outcome) -> None:
+        rows = {row.slot: row for row in outcome.drives}
+        for member in self._members:
+            proposed = rows.get(member.slot)
+            in_w = proposed.in_w if proposed is not None else member.in_w
+            if in_w and not member.up:
+                rows[member.slot] = self._row_out(member.slot, proposed)
+        outcome.drives = list(rows.values())
+
+    def _row_out(self, slot: int, proposed: DriveRow | None) -> DriveRow:
+        member, row = self._members[slot], proposed or self._pool.db.drives.row(slot)
+        if row is None:
+            raise StalledError(f"drive {slot} is not in the drive table")
+        return structs.replace(
+            row, state=member.state, reason=member.reason, in_w=False, since_ns=member.since_ns,
+            confirmed_epoch=self._pool.writer.epoch, confirmed_seq=self._pool.seq,
+        )  # fmt: skip
+
+    def _compose(self, commit: Commit, patchset: bytes, outcome: Outcome) -> None:
+        pool = self._pool
+        last = commit.records[-1][0].head if commit.records else None
+        record = compose(
+            COMMIT, pool.pool_id, pool.writer.epoch, last.seq + 1 if last else commit.seq,
+            bytes.fromhex(pool.writer.nonce), last.hash if last else pool.hash, pool.seq,
+            schema_hash()[:16], patchset, outcome_to_json(outcome),
+        )  # fmt: skip
+        commit.records.append((record, outcome))
+        commit.appended[record.head.hash] = {}
+
+    async def _append(self, commit: Commit) -> None:
+        """Every record on all of W ∩ up, in order; a drive that fails here leaves W by one more record."""
+        while True:
+            for record, _ in commit.records:
+                await self._append_one(commit, record)
+            if not self._not_yet_out(commit):
+                return
+            self._need()
+            outcome = Outcome()
+            self._add_leaving_after(commit, outcome)
+            self._compose(commit, b"", outcome)
+
+    async def _append_one(self, commit: Commit, record: Record) -> None:
+        appended = commit.appended[record.head.hash]
+        while True:
+            self._need()
+            targets = self._targets(commit)
+            if all(appended.get(member.slot) == member.incarnation for member in targets):
+                return
+            await self._settler.append(record, targets, appended)
+
+    def _targets(self, commit: Commit) -> list[Member]:
+        """Who must have the records: W ∩ up, and the drives that these very records put into W."""
+        rows = self._in_w_after(commit)
+        return [m for m in self._members.up() if m.in_w or (m.slot in rows and rows[m.slot].in_w)]
+
+    def _in_w_after(self, commit: Commit) -> dict[int, DriveRow]:
+        """The rows that the commit's records leave behind for the slots they name."""
+        return {row.slot: row for _, outcome in commit.records for row in outcome.drives}
+
+    def _not_yet_out(self, commit: Commit) -> list[int]:
+        rows = self._in_w_after(commit)
+        return [
+            member.slot
+            for member in self._members
+            if not member.up and (rows[member.slot].in_w if member.slot in rows else member.in_w)
+        ]
+
+    def _add_leaving_after(self, commit: Commit, outcome: Outcome) -> None:
+        rows = self._in_w_after(commit)
+        outcome.drives = [self._row_out(slot, rows.get(slot)) for slot in self._not_yet_out(commit)]
+
+    # ---- acknowledge: one synchronous step --------------------------------------------------------------
+
+    def _acknowledge(self, commit: Commit) -> None:
+        pool = self._pool
+        for record, outcome in commit.records:
+            pool.db.apply_outcome(outcome, record.head.seq)
+            pool.seq, pool.hash = record.head.seq, record.head.hash
+            pool.journal_bytes += record.head.framed_length
+            for row in outcome.drives:
+                self._apply_row(row)
+        for stripe in commit.stripes:
+            self._sealed.remove(stripe)
+
+    def _apply_row(self, row: DriveRow) -> None:
+        member = self._members[row.slot]
+        member.in_w = row.in_w
+        member.drive_id = row.drive_id
+        member.confirmed = (row.confirmed_epoch, row.confirmed_seq)
+        member.location = row.location
+        if member.up:
+            self._members.set_state(row.slot, row.state, row.reason)

@@ -1,0 +1,114 @@
+"""Winning back space: live bytes of mostly dead stripes are moved together, inline blobs are packed into stripes.
+
+Reads first, then swaps in one synchronous step only the extents that are still exactly as they were read (R13).
+The old stripes die by that commit like any other.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import trio
+
+from ecfs.commit.sealer import Moved
+from ecfs.errors import CorruptError, EcfsError, StripeLostError
+from ecfs.meta import Extent
+
+if TYPE_CHECKING:
+    from ecfs.commit.engine import Engine
+
+PAUSE_S = 0.5
+"""Between two looks whether there is something to do."""
+SLACK = 64 << 20
+"""Dead bytes that are never worth a rewrite."""
+ALMOST_LIVE = 0.95
+
+
+class Compactor:
+    """One stripe's worth at a time; yields to whoever waits for a commit."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._wake = trio.Event()
+        self._hopeless: set[int] = set()
+        self.moved_bytes = 0
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            await trio.sleep(PAUSE_S)
+            try:
+                await self._work()
+            except EcfsError:
+                continue  # stalled, full or undecodable: looked at again after the next commit
+
+    async def _work(self) -> None:
+        while self._is_wasteful() and await self.compact_once():
+            await self._engine.sync()
+        files, settings = self._engine.db.files, self._engine.pool.settings
+        while files.inline_total > settings.pack_inline_at and await self.pack_inline():
+            await self._engine.sync()
+
+    def _is_wasteful(self) -> bool:
+        """More dead than live bytes in stripes. Stays well under three times the live payload on the drives."""
+        db = self._engine.db
+        live = db.files.live_total()
+        return db.ledger.total_length() - live > max(live * 4 // 5, min(SLACK, self._small()))
+
+    def _small(self) -> int:
+        usable = self._engine.space_keeper.usable()
+        return SLACK if usable is None else usable.total // 16
+
+    async def compact_once(self, *, urgent: bool = False) -> bool:
+        """Move the live bytes of the deadest stripes into one new one. False if nothing was worth it."""
+        threshold = ALMOST_LIVE if urgent else self._engine.pool.settings.compact_below
+        rows = self._engine.db.files.stripes_by_liveness(32)
+        chosen = [r.stripe for r in rows if r.live < threshold * r.length and r.stripe not in self._hopeless]
+        with ExitStack() as pins:
+            moved: list[Moved] = []
+            size = 0
+            for stripe in chosen:
+                if size >= self._engine.pool.settings.stripe_size:
+                    break
+                pins.enter_context(self._engine.pool.pins.pin(stripe))
+                pieces = await self._gather(self._engine.db.files.extents_of(stripe), stripe)
+                moved += pieces
+                size += sum(len(piece.data) for piece in pieces)
+            return self._swap(moved)
+
+    async def pack_inline(self) -> bool:
+        """Move the oldest inline blobs into one stripe. False if there is nothing to move."""
+        moved: list[Moved] = []
+        size = 0
+        for extent in self._engine.db.files.inline_extents(self._engine.pool.settings.commit_rows // 4):
+            if size >= self._engine.pool.settings.stripe_size:
+                break
+            moved += await self._gather([extent], 0)
+            size += extent.length
+        return self._swap(moved)
+
+    async def _gather(self, extents: list[Extent], stripe: int) -> list[Moved]:
+        moved = []
+        for extent in extents:
+            try:
+                moved.append(Moved(extent, await self._engine.files.read_source(extent)))
+            except (StripeLostError, CorruptError):
+                self._hopeless.add(stripe)  # can't be read now: leave it where it is, for scrub to judge
+                return []
+            await trio.lowlevel.checkpoint()
+        return moved
+
+    def _swap(self, moved: list[Moved]) -> bool:
+        moved.sort(key=lambda piece: (piece.extent.ino, piece.extent.offset))
+        stripe = self._engine.sealer.repack(moved)
+        if stripe is None:
+            return False
+        self.moved_bytes += len(stripe.payload)
+        self._engine.queue_stripe(stripe)
+        self._engine.changed()
+        return True

@@ -1,0 +1,172 @@
+"""Bytes that were written and not yet sealed: per file, runs that never overlap. Pure state, no I/O, no await.
+
+What is written in order is kept as it came and joined when it is sealed; small neighbouring writes are gathered
+in one growing buffer, so that a log written 100 bytes at a time does not become 100,000 runs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+
+GATHER = 256 * 1024
+"""Bytes up to which a run grows in place."""
+
+Run = tuple[int, bytes]
+
+
+class DirtyFile:
+    """The dirty runs of one file, by offset."""
+
+    __slots__ = ("_runs", "_starts", "size")
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._runs: list[bytes | bytearray] = []
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def write(self, offset: int, data: bytes) -> None:
+        if not data:
+            return
+        if self._starts and offset < self._starts[-1] + len(self._runs[-1]):
+            self.cut(offset, offset + len(data))
+        at = bisect_left(self._starts, offset)
+        self.size += len(data)
+        if at and self._extend(at - 1, offset, data):
+            return
+        self._starts.insert(at, offset)
+        self._runs.insert(at, data)
+
+    def _extend(self, at: int, offset: int, data: bytes) -> bool:
+        run = self._runs[at]
+        if self._starts[at] + len(run) != offset or len(run) + len(data) > GATHER:
+            return False
+        if not isinstance(run, bytearray):
+            run = self._runs[at] = bytearray(run)
+        run += data
+        return True
+
+    def cut(self, lo: int, hi: int) -> None:
+        """Forget the bytes in [lo, hi)."""
+        first = max(bisect_right(self._starts, lo) - 1, 0)
+        kept_starts: list[int] = []
+        kept_runs: list[bytes | bytearray] = []
+        at = first
+        while at < len(self._starts) and self._starts[at] < hi:
+            start, run = self._starts[at], self._runs[at]
+            end = start + len(run)
+            if end <= lo:
+                kept_starts.append(start)
+                kept_runs.append(run)
+            else:
+                self.size -= min(end, hi) - max(start, lo)
+                if start < lo:
+                    kept_starts.append(start)
+                    kept_runs.append(bytes(run[: lo - start]))
+                if end > hi:
+                    kept_starts.append(hi)
+                    kept_runs.append(bytes(run[hi - start :]))
+            at += 1
+        self._starts[first:at] = kept_starts
+        self._runs[first:at] = kept_runs
+
+    def overlay(self, offset: int, into: bytearray) -> None:
+        """Copy what is dirty in [offset, offset + len(into)) over `into`."""
+        for start, piece in self.pieces(offset, offset + len(into)):
+            into[start - offset : start - offset + len(piece)] = piece
+
+    def pieces(self, lo: int, hi: int) -> Iterator[Run]:
+        """Copies of the dirty bytes in [lo, hi), in order."""
+        at = max(bisect_right(self._starts, lo) - 1, 0)
+        while at < len(self._starts) and self._starts[at] < hi:
+            start, run = self._starts[at], self._runs[at]
+            begin, end = max(start, lo), min(start + len(run), hi)
+            if begin < end:
+                whole = begin == start and end == start + len(run) and isinstance(run, bytes)
+                yield begin, run if whole else bytes(run[begin - start : end - start])  # type: ignore[misc]
+            at += 1
+
+    def covers(self, lo: int, hi: int) -> bool:
+        """Are all bytes of [lo, hi) dirty?"""
+        for start, piece in self.pieces(lo, hi):
+            if start != lo:
+                return False
+            lo += len(piece)
+        return lo >= hi
+
+    def take(self, limit: int) -> list[Run]:
+        """Remove and return up to `limit` bytes from the front, in order."""
+        taken: list[Run] = []
+        room, at = limit, 0
+        while at < len(self._starts) and room:
+            start, run = self._starts[at], self._runs[at]
+            if len(run) > room:
+                taken.append((start, bytes(run[:room])))
+                self._starts[at], self._runs[at] = start + room, bytes(run[room:])
+                room = 0
+                break
+            taken.append((start, bytes(run) if isinstance(run, bytearray) else run))
+            room -= len(run)
+            at += 1
+        del self._starts[:at], self._runs[:at]
+        self.size -= limit - room
+        return taken
+
+
+class Dirty:
+    """All dirty files, the longest dirty first."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._files: dict[int, DirtyFile] = {}
+
+    def __contains__(self, ino: int) -> bool:
+        return ino in self._files
+
+    @property
+    def runs(self) -> int:
+        """How many extents sealing everything would write, at most some more."""
+        return sum(map(len, self._files.values()))
+
+    def file(self, ino: int) -> DirtyFile | None:
+        return self._files.get(ino)
+
+    def write(self, ino: int, offset: int, data: bytes) -> None:
+        file = self._files.get(ino)
+        if file is None:
+            file = self._files[ino] = DirtyFile()
+        before = file.size
+        file.write(offset, data)
+        self.total += file.size - before
+
+    def cut(self, ino: int, lo: int, hi: int) -> None:
+        file = self._files.get(ino)
+        if file is not None:
+            before = file.size
+            file.cut(lo, hi)
+            self._settle(ino, file, before)
+
+    def drop(self, ino: int) -> None:
+        file = self._files.pop(ino, None)
+        if file is not None:
+            self.total -= file.size
+
+    def take(self, limit: int) -> list[tuple[int, int, bytes]]:
+        """Remove up to `limit` bytes, oldest file first: (ino, offset, data)."""
+        taken: list[tuple[int, int, bytes]] = []
+        while limit > 0 and self._files:
+            ino, file = next(iter(self._files.items()))
+            before = file.size
+            runs = file.take(limit)
+            limit -= before - file.size
+            self._settle(ino, file, before)
+            taken += [(ino, offset, data) for offset, data in runs]
+        return taken
+
+    def _settle(self, ino: int, file: DirtyFile, before: int) -> None:
+        self.total -= before - file.size
+        if not file.size:
+            del self._files[ino]

@@ -1,0 +1,379 @@
+"""The commit engine: the bytes of files for `fs/`, and when to commit.
+
+One loop commits (`_commit_loop`); sealed stripes are put in the background meanwhile. Who may change what between
+two awaits is in docs/CONCURRENCY.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from ecfs.commit.checkpointer import Checkpointer
+from ecfs.commit.committer import Commit, Committer
+from ecfs.commit.compactor import Compactor
+from ecfs.commit.dirty import Dirty
+from ecfs.commit.reading import FileReader
+from ecfs.commit.reaper import Reaper
+from ecfs.commit.sealed import SealedStripe, SealedStripes
+from ecfs.commit.sealer import Sealer
+from ecfs.commit.settle import Settler
+from ecfs.commit.space import SpaceKeeper, Usable
+from ecfs.errors import EcfsError, FencedError, NotEnoughDrivesError, PoolFullError, StalledError
+from ecfs.journal.opened import OpenedPool
+from ecfs.meta import Outcome
+
+SAMPLE_S = 2.0
+"""Seconds between two looks at the drives' space."""
+
+
+class Engine:
+    """Implements `fs.data.FileData` over an open pool. Start `run` in a nursery; end with `close`."""
+
+    def __init__(self, pool: OpenedPool) -> None:
+        self.pool = pool
+        self.db = pool.db
+        self.dirty = Dirty()
+        self.sealed = SealedStripes()
+        self.failures = 0
+        self.stalled = ""
+        """Why commits can't be finished now; "" when they can."""
+        self.stalled_since_ns = 0
+        self.fenced = ""
+        self.committed = 0
+        """Commits that were finished."""
+        self.last_commit_ns = 0
+        self.commit_lock = trio.Lock()
+        """Held while a commit is on its way. Whoever holds it sees W, journal and tables at rest."""
+        self.settler = Settler(pool)
+        self.sealer = Sealer(pool, self.dirty, self.sealed)
+        self.committer = Committer(pool, self.sealed, self.sealer, self.settler)
+        self.space_keeper = SpaceKeeper(pool)
+        self.checkpointer = Checkpointer(pool, self.sealer, self.settler, self.space_keeper)
+        self.reaper = Reaper(pool, self.committer.removed, self.changed)
+        self.files = FileReader(pool, self.dirty, self.sealed)
+        self.compactor = Compactor(self)
+        self._frozen = 0
+        self._pending: Commit | None = None
+        self._urgent = False
+        self._first_change = self._last_change = 0.0
+        self._wake = trio.Event()
+        self._progress = trio.Event()
+        self._stripe_queued = trio.Event()
+        self._want_checkpoint = False
+        self._nursery: trio.Nursery | None = None
+
+    # ---- FileData: changes ------------------------------------------------------------------------------
+
+    async def admit(self, size: int, *, deleting: bool = False) -> None:
+        """Wait for room in memory; refuse what can't be kept. Also the place where full stripes are sealed,
+        since it lies outside of every transaction."""
+        self._raise_if_unable()
+        if self.dirty.total >= self.pool.settings.seal_at:
+            self._seal_full()
+        while self._is_crowded(size):
+            self.request_commit()
+            await self._progress.wait()
+            self._raise_if_unable()
+        if not deleting:
+            await self._find_room(size)
+
+    def _raise_if_unable(self) -> None:
+        if self.fenced:
+            raise FencedError(self.fenced)
+        if self.stalled:
+            raise StalledError(self.stalled)
+        if self.pool.settings.read_only:
+            raise StalledError("mounted read-only")
+        if len(self.pool.members.writable()) < self.pool.members.need:
+            raise NotEnoughDrivesError("too few drives for writing")
+
+    def _is_crowded(self, size: int) -> bool:
+        settings = self.pool.settings
+        return (
+            self.dirty.total + size > settings.dirty_limit
+            or self.sealed.bytes > settings.sealed_limit
+            or self.db.changes > 2 * settings.commit_rows
+        ) and (self.dirty.total + self.sealed.bytes + self.db.changes > 0)
+
+    async def _find_room(self, size: int) -> None:
+        if self._fits(size):
+            self.space_keeper.promise(size)
+            return
+        # Before saying no: what is dead may only wait for a commit or for the compactor (R23). Bounded, not a loop.
+        await self.reclaim()
+        if not self._fits(size):
+            raise PoolFullError("no space left for new data")
+        self.space_keeper.promise(size)
+
+    def _fits(self, size: int) -> bool:
+        usable = self.space_keeper.usable()
+        return usable is None or usable.free > size
+
+    async def reclaim(self) -> None:
+        """Commit, delete what died, compact once, look again."""
+        await self.space_keeper.sample()
+        if self._fits(0) and self._fits(self.pool.settings.stripe_size):
+            return
+        await self.sync()
+        await self.compactor.compact_once(urgent=True)
+        await self.sync()
+        await self.reaper.drain()
+        await self.space_keeper.sample()
+
+    def write(self, ino: int, offset: int, data: bytes) -> None:
+        self.dirty.write(ino, offset, data)
+
+    def truncate(self, ino: int, size: int) -> None:
+        self.dirty.cut(ino, size, 1 << 63)
+        self.db.files.punch(ino, size, None)
+
+    def remove(self, ino: int) -> None:
+        self.dirty.drop(ino)
+        self.db.files.remove_file(ino)
+
+    def changed(self) -> None:
+        now = trio.current_time()
+        if not self._last_change:
+            self._first_change = now
+            self._wake.set()
+        self._last_change = now
+        if self.db.changes > self.pool.settings.commit_rows:
+            self.request_commit()
+
+    def _seal_full(self) -> None:
+        for stripe in self.sealer.seal_full():
+            self.queue_stripe(stripe)
+
+    def queue_stripe(self, stripe: SealedStripe) -> None:
+        """A stripe was sealed: the next commit contains it, the background puts it."""
+        self.committer.add_stripe(stripe)
+        self._stripe_queued.set()
+
+    # ---- FileData: reading ------------------------------------------------------------------------------
+
+    async def read(self, ino: int, offset: int, length: int) -> bytes:
+        return await self.files.read(ino, offset, length)
+
+    def allocated(self, ino: int) -> int:
+        """Bytes that take space. What is dirty over something committed counts twice until it is sealed."""
+        file = self.dirty.file(ino)
+        return self.db.files.mapped_bytes(ino) + (file.size if file is not None else 0)
+
+    def usable(self) -> Usable:
+        return self.space_keeper.usable() or Usable(0, 0, 0)
+
+    # ---- committing -------------------------------------------------------------------------------------
+
+    async def sync(self) -> None:
+        """Return when everything answered before is durable. Raises StalledError or FencedError if it can't be."""
+        self._raise_if_failed()
+        target = self._frozen + (1 if self._has_work() else 0)
+        if self.committed >= target:
+            return
+        self.request_commit()
+        while self.committed < target:
+            await self._progress.wait()
+            self._raise_if_failed()
+
+    def _raise_if_failed(self) -> None:
+        if self.fenced:
+            raise FencedError(self.fenced)
+        if self.stalled:
+            raise StalledError(self.stalled)
+
+    def _has_work(self) -> bool:
+        return self.dirty.total > 0 or self.committer.has_work
+
+    async def record(self, outcome: Outcome) -> None:
+        """Put something heal did or found into the next commit's outcome; return when that is durable."""
+        self._raise_if_failed()
+        self.committer.add_outcome(outcome)
+        await self.sync()
+
+    def request_commit(self) -> None:
+        self._urgent = True
+        self._wake.set()
+
+    def request_checkpoint(self) -> None:
+        """With the next commit; a drive has come back, or the journal grew."""
+        self._want_checkpoint = True
+        self.request_commit()
+
+    def _report_progress(self) -> None:
+        self._progress.set()
+        self._progress = trio.Event()
+
+    # ---- background -------------------------------------------------------------------------------------
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The engine's tasks, until cancelled or fenced."""
+        await self.space_keeper.sample()
+        dead = list(self.db.ledger.garbage())
+        self.reaper.bury(dead, had_fact=True)
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for _ in range(self.pool.settings.stripes_in_flight):
+                nursery.start_soon(self._place_loop)
+            nursery.start_soon(self._commit_loop)
+            nursery.start_soon(self.reaper.run)
+            nursery.start_soon(self._sample_loop)
+            nursery.start_soon(self.compactor.run)
+            nursery.start_soon(self._watch_members)
+            task_status.started()
+
+    async def _place_loop(self) -> None:
+        """Put sealed stripes before their commit asks for them."""
+        while True:
+            if not self.committer.queue:
+                self._stripe_queued = trio.Event()
+                await self._stripe_queued.wait()
+                continue
+            stripe = self.committer.queue.pop(0)
+            try:
+                await self.settler.place(stripe)
+            except EcfsError:
+                pass  # the commit meets the same and reports it
+            self._report_progress()
+
+    async def _sample_loop(self) -> None:
+        while True:
+            await trio.sleep(SAMPLE_S)
+            await self.space_keeper.sample()
+
+    async def _watch_members(self) -> None:
+        """A drive that went down is taken out of W by a commit, even when nobody writes (promise 6)."""
+        while True:
+            await self.pool.members.wait_change(3600)
+            if self.pool.members.leaving() and not self.stalled:
+                self.request_commit()
+            self._report_progress()  # waiters look again whether enough drives are left
+
+    async def _commit_loop(self) -> None:
+        while True:
+            await self._wait_for_reason()
+            await self.commit()
+
+    async def _wait_for_reason(self) -> None:
+        settings = self.pool.settings
+        while not self._urgent:
+            if not self._last_change:
+                self._wake = trio.Event()
+                await self._wake.wait()
+                continue
+            due = min(self._last_change + settings.idle_commit_s, self._first_change + settings.max_commit_s)
+            if trio.current_time() >= due:
+                return
+            self._wake = trio.Event()
+            with trio.move_on_at(due):
+                await self._wake.wait()
+
+    async def commit(self) -> None:
+        """One commit, to its end. Returns without one when nothing changed."""
+        async with self.commit_lock:
+            self._urgent = False
+            self._last_change = 0.0
+            if self._pending is None:
+                if not self._has_work() and not self._want_checkpoint:
+                    self._report_progress()
+                    return
+                self._pending = self._freeze()
+            await self._finish(self._pending)
+
+    def _freeze(self) -> Commit:
+        commit = self.committer.freeze()
+        self._frozen += 1
+        if (self._want_checkpoint or self.checkpointer.is_due()) and not self.checkpointer.lock.locked():
+            self._want_checkpoint = False
+            commit.image = self.committer.pin()
+        return commit
+
+    async def _finish(self, commit: Commit) -> None:
+        while True:
+            try:
+                await self.committer.finish(commit)
+                break
+            except StalledError as error:
+                self._stall(str(error))
+            except FencedError as error:
+                self._fence(str(error))
+                return
+            await self.pool.members.wait_change(self.pool.settings.retry_stalled_s)
+        self._pending = None
+        self._after(commit)
+
+    def _after(self, commit: Commit) -> None:
+        self.committed += 1
+        self.last_commit_ns = self.pool.clock.wall_ns()
+        if self.stalled:
+            self.stalled = ""
+            self.pool.members.note(None, "recovered", "commits are durable again")
+        known = {stripe.id for stripe in commit.stripes}
+        self.reaper.bury([stripe for stripe in commit.dead if stripe in known], had_fact=False)
+        self.reaper.bury([stripe for stripe in commit.dead if stripe not in known], had_fact=True)
+        if commit.image is not None and self._nursery is not None:
+            self._nursery.start_soon(self._checkpoint, commit)
+        self.compactor.wake()
+        self._report_progress()
+
+    async def _checkpoint(self, commit: Commit) -> None:
+        if commit.image is None:
+            return
+        try:
+            await self.checkpointer.write(commit.image)
+        except StalledError as error:
+            # The older checkpoints and the whole journal are untouched; the next commit tries again.
+            self.pool.members.note(None, "checkpoint-failed", str(error))
+        except FencedError as error:
+            self._fence(str(error))
+
+    def _stall(self, reason: str) -> None:
+        if not self.stalled:
+            self.failures += 1
+            self.stalled_since_ns = self.pool.clock.wall_ns()
+            self.pool.members.note(None, "stalled", reason)
+        self.stalled = reason
+        self._report_progress()
+
+    def _fence(self, reason: str) -> None:
+        self.failures += 1
+        self.fenced = reason
+        self.pool.members.note(None, "fenced", reason)
+        self._report_progress()
+
+    # ---- holding still, and ending ----------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def between_commits(self) -> AsyncIterator[None]:
+        """No commit is on its way inside; keep it short, fsync waits meanwhile."""
+        async with self.commit_lock:
+            yield
+
+    async def close(self) -> bool:
+        """Commit all, write a checkpoint, stop. False if something could not be made durable (R6): then no
+        checkpoint was written and the drives hold the last good state."""
+        clean = False
+        if not self.pool.settings.read_only and not self.fenced:
+            clean = await self._last_commit()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+        return clean or self.pool.settings.read_only
+
+    async def _last_commit(self) -> bool:
+        try:
+            await self.sync()
+            await self.reaper.drain()
+            await self.sync()
+            async with self.commit_lock:
+                if self._pending is not None or self._has_work():
+                    return False
+                if self.pool.journal_bytes:
+                    self.db.freeze(self.db.patch_seq)
+                    image = self.committer.pin()
+                    await self.checkpointer.write(image)
+            return True
+        except EcfsError as error:
+            self.pool.members.note(None, "close", f"not everything could be made durable: {error}")
+            return False

@@ -1,0 +1,104 @@
+"""Reading a file's bytes: dirty → sealed → inline → stripe; what none covers is a hole (design §6).
+
+What to read is decided in one synchronous step; stripes are pinned from there on, so that a commit which frees
+one can't pull it away under the read (R13).
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from ecfs.commit.dirty import Dirty
+from ecfs.commit.sealed import SealedStripes
+from ecfs.commit.settle import together
+from ecfs.errors import CorruptError, StripeLostError
+from ecfs.geometry import Geometry
+from ecfs.journal.opened import OpenedPool
+from ecfs.meta import Extent
+from ecfs.stripes.fact import StripeFact
+
+
+@dataclass
+class _Load:
+    """A piece that lies in a stripe: `into` bytes from the start of the answer."""
+
+    fact: StripeFact
+    offset: int
+    length: int
+    into: int
+
+
+class FileReader:
+    """Reads what the file system shows now, committed or not."""
+
+    def __init__(self, pool: OpenedPool, dirty: Dirty, sealed: SealedStripes) -> None:
+        self._pool = pool
+        self._dirty = dirty
+        self._sealed = sealed
+        self._geometries: dict[int, Geometry] = {}
+
+    async def read(self, ino: int, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes. Raises StripeLostError, CorruptError (inline data)."""
+        file = self._dirty.file(ino)
+        overlay = list(file.pieces(offset, offset + length)) if file is not None else []
+        if len(overlay) == 1 and len(overlay[0][1]) == length:
+            return overlay[0][1]
+        answer = bytearray(length)
+        with ExitStack() as pins:
+            loads = self._plan(ino, offset, length, answer, pins)
+            if len(loads) == 1 and loads[0].length == length and not overlay:
+                return await self._load(loads[0])
+            await together(partial(self._load_into, load, answer) for load in loads)
+        for at, piece in overlay:
+            answer[at - offset : at - offset + len(piece)] = piece
+        return bytes(answer)
+
+    def _plan(self, ino: int, offset: int, length: int, answer: bytearray, pins: ExitStack) -> list[_Load]:
+        """Fill in what is in memory; pin and list what must be fetched. No await."""
+        loads = []
+        for extent in self._pool.db.files.extents(ino, offset, offset + length):
+            into = extent.offset - offset
+            payload = self._in_memory(extent)
+            if payload is None:
+                pins.enter_context(self._pool.pins.pin(extent.source))
+                loads.append(_Load(self.fact(extent.source), extent.source_offset, extent.length, into))
+            else:
+                answer[into : into + extent.length] = payload
+        return loads
+
+    def _in_memory(self, extent: Extent) -> bytes | None:
+        if extent.source < 0:
+            data: bytes | None = self._pool.db.files.inline_data(-extent.source)
+        else:
+            data = self._sealed.payload(extent.source)
+        return None if data is None else data[extent.source_offset : extent.source_offset + extent.length]
+
+    def fact(self, stripe: int) -> StripeFact:
+        """What is known of a committed stripe. Raises StripeLostError if nothing is: never zeros instead."""
+        row = self._pool.db.ledger.fact(stripe)
+        if row is None:
+            raise StripeLostError(stripe, {})
+        return StripeFact(stripe, "s", self._geometry(row.geometry), row.length, row.hash)
+
+    def _geometry(self, number: int) -> Geometry:
+        if number not in self._geometries:
+            self._geometries.update(self._pool.db.drives.geometries())
+        if number not in self._geometries:
+            raise CorruptError(f"geometry {number} is not in the metadata")
+        return self._geometries[number]
+
+    async def _load(self, load: _Load) -> bytes:
+        avoid = self._pool.db.ledger.missing_slots(load.fact.id)
+        return await self._pool.reader.read(load.fact, load.offset, load.length, avoid)
+
+    async def _load_into(self, load: _Load, answer: bytearray) -> None:
+        answer[load.into : load.into + load.length] = await self._load(load)
+
+    async def read_source(self, extent: Extent) -> bytes:
+        """The bytes of one whole extent, wherever they lie; for the compactor, which has pinned the stripe."""
+        payload = self._in_memory(extent)
+        if payload is not None:
+            return payload
+        return await self._load(_Load(self.fact(extent.source), extent.source_offset, extent.length, 0))

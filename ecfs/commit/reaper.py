@@ -1,0 +1,71 @@
+"""Deleting the shards of dead stripes: after the commit that killed them, and when the last reader has gone (R13)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from ecfs.errors import DriveError
+from ecfs.journal.opened import OpenedPool
+from ecfs.shard import shard_key
+
+
+class Reaper:
+    """Deletes in the background. `reaped` collects ids whose facts can leave the tables in the next outcome."""
+
+    def __init__(self, pool: OpenedPool, reaped: list[int], on_reaped: Callable[[], None]) -> None:
+        self._pool = pool
+        self._reaped = reaped
+        self._on_reaped = on_reaped
+        self._waiting: list[tuple[int, bool]] = []
+        self._wake = trio.Event()
+        self._lock = trio.Lock()
+
+    @property
+    def backlog(self) -> int:
+        return len(self._waiting)
+
+    def bury(self, stripes: list[int], *, had_fact: bool) -> None:
+        """had_fact: the stripe was committed once, so its fact must be removed by a later outcome."""
+        self._waiting += [(stripe, had_fact) for stripe in stripes]
+        self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            await self.drain()
+
+    async def drain(self) -> None:
+        """Delete everything that waits now; returns when also what another call is deleting is gone."""
+        async with self._lock:
+            waiting, self._waiting = self._waiting, []
+            limit = trio.CapacityLimiter(4)
+            async with trio.open_nursery() as nursery:
+                for stripe, had_fact in waiting:
+                    await limit.acquire_on_behalf_of(stripe)
+                    nursery.start_soon(self._delete, stripe, had_fact, limit)
+
+    async def _delete(self, stripe: int, had_fact: bool, limit: trio.CapacityLimiter) -> None:
+        try:
+            await self._pool.pins.wait_unpinned(stripe)
+            self._pool.reader.forget(stripe)
+            for member in self._pool.members.up():
+                await self._delete_on(member.slot, stripe)
+            if had_fact:
+                self._reaped.append(stripe)
+                self._on_reaped()
+        finally:
+            limit.release_on_behalf_of(stripe)
+
+    async def _delete_on(self, slot: int, stripe: int) -> None:
+        """A drive that can't delete now keeps an orphan, which scrub finds (R12)."""
+        drive = self._pool.members.readable(slot)
+        if drive is None:
+            return
+        try:
+            with trio.move_on_after(drive.capabilities.deadline_s):
+                await drive.delete(shard_key("s", stripe))
+        except DriveError as error:
+            self._pool.members.drive_failed(slot, error)

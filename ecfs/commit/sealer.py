@@ -1,0 +1,105 @@
+"""From dirty runs to stripes and inline blobs. One synchronous step each: rows and payload never come apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ecfs.commit.dirty import Dirty
+from ecfs.commit.sealed import SealedStripe, SealedStripes
+from ecfs.geometry import stripe_id
+from ecfs.journal.opened import OpenedPool
+from ecfs.meta import Extent
+
+
+@dataclass(frozen=True)
+class Moved:
+    """An extent that was read in order to be written elsewhere, and its bytes."""
+
+    extent: Extent
+    data: bytes
+
+
+class Sealer:
+    """Allocates stripe ids and points extents at what it packs. Never called inside `db.atomic`: a rollback
+    there would keep the dirty data out of both places."""
+
+    def __init__(self, pool: OpenedPool, dirty: Dirty, sealed: SealedStripes) -> None:
+        self._pool = pool
+        self._db = pool.db
+        self._dirty = dirty
+        self._sealed = sealed
+
+    def allocate(self) -> int:
+        """The next stripe id. Ids of a crashed epoch are never used again, so the counter need not be durable."""
+        pool = self._pool
+        counter, pool.next_stripe = pool.next_stripe, pool.next_stripe + 1
+        return stripe_id(pool.writer.epoch, counter)
+
+    def seal_full(self) -> list[SealedStripe]:
+        """Seal full stripes until less than `seal_at` is dirty."""
+        stripes, settings = [], self._pool.settings
+        while self._dirty.total >= settings.seal_at and self._dirty.total >= settings.stripe_size:
+            stripes.append(self._seal(self._dirty.take(settings.stripe_size)))
+        return stripes
+
+    def seal_all(self) -> list[SealedStripe]:
+        """Seal everything that is dirty: inline if it is little, else packed in stripes."""
+        settings = self._pool.settings
+        room = settings.inline_limit - self._db.files.inline_total
+        if self._dirty.total <= min(settings.inline_at_most, room):
+            self._inline()
+            return []
+        stripes = []
+        while self._dirty.total:
+            stripes.append(self._seal(self._dirty.take(settings.stripe_size)))
+        return stripes
+
+    def _inline(self) -> None:
+        files = self._db.files
+        for ino, offset, data in self._dirty.take(self._dirty.total):
+            files.put_extent(ino, offset, len(data), -files.add_inline(data), 0)
+
+    def _seal(self, runs: list[tuple[int, int, bytes]]) -> SealedStripe:
+        stripe = self._new(data for _, _, data in runs)
+        at = 0
+        for ino, offset, length in _merged(runs):
+            self._db.files.put_extent(ino, offset, length, stripe.id, at)
+            at += length
+        return stripe
+
+    def _new(self, pieces: Iterable[bytes]) -> SealedStripe:
+        stripe = SealedStripe(self.allocate(), b"".join(pieces))
+        self._sealed.add(stripe)
+        return stripe
+
+    def repack(self, moved: list[Moved]) -> SealedStripe | None:
+        """Point extents at a new stripe that holds their bytes, each only if its row is still as it was read (R13).
+
+        None if not one was: then nothing was changed.
+        """
+        if not moved:
+            return None
+        number, at, swapped = self.allocate(), 0, False
+        for piece in moved:
+            swapped |= self._db.files.replace_source(piece.extent, number, at)
+            at += len(piece.data)
+        if not swapped:
+            return None
+        stripe = SealedStripe(number, b"".join(piece.data for piece in moved))
+        self._sealed.add(stripe)
+        return stripe
+
+
+def _merged(runs: list[tuple[int, int, bytes]]) -> Iterable[tuple[int, int, int]]:
+    """(ino, offset, length) of neighbouring runs joined: one extent instead of many."""
+    current: tuple[int, int, int] | None = None
+    for ino, offset, data in runs:
+        if current is not None and current[0] == ino and current[1] + current[2] == offset:
+            current = (ino, current[1], current[2] + len(data))
+            continue
+        if current is not None:
+            yield current
+        current = (ino, offset, len(data))
+    if current is not None:
+        yield current

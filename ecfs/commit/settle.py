@@ -1,0 +1,204 @@
+"""Getting shards and records onto drives, and deciding what a failure or a delay means (R5).
+
+A drive that fails is taken down at once. One that is merely late is taken down only if few are late: when more
+than m miss the same window the cause is shared, and the commit waits instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+
+import trio
+
+from ecfs.commit.sealed import SealedStripe
+from ecfs.drive.base import Drive
+from ecfs.errors import DriveError, DriveFencedError, DriveFullError, EcfsError, FencedError, StalledError
+from ecfs.journal.opened import OpenedPool
+from ecfs.journal.record import Record, frame
+from ecfs.pool.members import Member
+from ecfs.stripes.writer import encode_stripe, put_shard
+
+GRACE = 0.25
+"""Share of the deadline to wait after the first drive is late, to see who else is."""
+
+
+async def together(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Run all at once and to their end; then raise the first EcfsError, if any, as itself and not in a group."""
+    failures: list[EcfsError] = []
+
+    async def guarded(call: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await call()
+        except EcfsError as error:
+            failures.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for call in calls:
+            nursery.start_soon(guarded, call)
+    if failures:
+        # Being fenced is final and must not hide behind a stall that is retried.
+        raise next((error for error in failures if isinstance(error, FencedError)), failures[0])
+
+
+class Settler:
+    """Drive I/O of commits and checkpoints, with the verdicts of rule R5."""
+
+    def __init__(self, pool: OpenedPool) -> None:
+        self._pool = pool
+        self._members = pool.members
+        self._started: dict[object, tuple[int, float]] = {}
+
+    # ---- shards -----------------------------------------------------------------------------------------
+
+    async def place(self, stripe: SealedStripe, space: str = "s") -> None:
+        """Put the shard of every drive of W ∩ up that lacks it. Drives that fail are down when this returns."""
+        async with stripe.lock:
+            if stripe.encoded is None:
+                pool = self._pool
+                encoded = encode_stripe(pool.pool_id, pool.codec, stripe.id, space, pool.geometry, stripe.payload)
+                stripe.encoded, stripe.fact = encoded, encoded.fact
+            await together(
+                partial(self._put, stripe, member)
+                for member in self._members.writable()
+                if stripe.placed.get(member.slot) != member.incarnation and member.slot not in stripe.full
+            )
+            if stripe.payload:
+                stripe.encoded = None  # a retry encodes again; until then the payload alone is kept in memory
+
+    async def _put(self, stripe: SealedStripe, member: Member) -> None:
+        incarnation, encoded = member.incarnation, stripe.encoded
+        # A second try finds the first one's name taken, whole or torn: replace it.
+        again = member.slot in stripe.tried
+        stripe.tried.add(member.slot)
+
+        async def put(drive: Drive) -> None:
+            if encoded is not None:
+                await put_shard(drive, encoded, member.slot, replace=again)
+
+        try:
+            if await self.call(member, put):
+                stripe.placed[member.slot] = incarnation
+        except DriveFullError:
+            stripe.full.add(member.slot)
+
+    async def sync(self, stripes: Iterable[SealedStripe]) -> None:
+        """Make what was placed durable. A failed sync takes the drive down and thereby voids its puts (R21)."""
+        waiting: dict[int, list[SealedStripe]] = {}
+        for stripe in stripes:
+            for slot, incarnation in stripe.placed.items():
+                if stripe.synced.get(slot) != incarnation and self._members[slot].incarnation == incarnation:
+                    waiting.setdefault(slot, []).append(stripe)
+        await together(partial(self._sync_one, self._members[slot], placed) for slot, placed in waiting.items())
+
+    async def _sync_one(self, member: Member, stripes: list[SealedStripe]) -> None:
+        incarnation = member.incarnation
+        try:
+            done = await self.call(member, lambda drive: drive.sync())
+        except DriveFullError as error:
+            self._members.take_down(member.slot, "absent", f"sync failed: {error.args[0]}")
+            return
+        if done and member.incarnation == incarnation:
+            for stripe in stripes:
+                stripe.synced[member.slot] = incarnation
+
+    # ---- records ----------------------------------------------------------------------------------------
+
+    async def append(self, record: Record, targets: Iterable[Member], appended: dict[int, int]) -> None:
+        """Append to every target that does not have it yet; notes slot → incarnation in `appended`."""
+        framed = frame(record)
+        await together(
+            partial(self._append_one, member, record, framed, appended)
+            for member in targets
+            if appended.get(member.slot) != member.incarnation
+        )
+
+    async def _append_one(self, member: Member, record: Record, framed: bytes, appended: dict[int, int]) -> None:
+        incarnation, segments = member.incarnation, self._pool.segments
+        try:
+            done = await self.call(member, lambda drive: segments.append(member.slot, drive, record, framed))
+        except DriveFullError as error:
+            member.full = True
+            self._members.take_down(member.slot, "absent", f"no room for the journal: {error.args[0]}")
+            return
+        if done and member.incarnation == incarnation:
+            appended[member.slot] = incarnation
+
+    # ---- one call, with R5 ------------------------------------------------------------------------------
+
+    async def call(self, member: Member, call: Callable[[Drive], Awaitable[None]]) -> bool:
+        """Run one operation; False if the drive failed and is now down.
+
+        Raises DriveFullError as it is, FencedError for good, StalledError after a shared stall of too long.
+        """
+        drive = member.drive
+        if drive is None or not member.up:
+            return False
+        try:
+            return await self._watched(member, drive, call)
+        except DriveFencedError as error:
+            self._members.fenced = True
+            raise FencedError(
+                f"another process has taken the pool over ({error}); this one will not write again"
+            ) from error
+        except DriveFullError as error:
+            self._members.count_error(member, error)
+            raise
+        except DriveError as error:
+            self._members.count_error(member, error)
+            self._members.take_down(member.slot, "absent", str(error.args[0]))
+            return False
+
+    async def _watched(self, member: Member, drive: Drive, call: Callable[[Drive], Awaitable[None]]) -> bool:
+        failure: list[DriveError] = []
+        finished = trio.Event()
+        token = object()
+        self._started[token] = (member.slot, trio.current_time())
+
+        async def run() -> None:
+            try:
+                await call(drive)
+            except DriveError as error:
+                failure.append(error)
+            finally:
+                finished.set()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run)
+                in_time = await self._wait(member, drive, finished)
+                nursery.cancel_scope.cancel()
+        finally:
+            del self._started[token]
+        if failure:
+            raise failure[0]
+        return in_time
+
+    async def _wait(self, member: Member, drive: Drive, finished: trio.Event) -> bool:
+        """True when the operation finished; False when the drive was taken out for being late."""
+        deadline = drive.capabilities.deadline_s
+        with trio.move_on_after(deadline * (1 + GRACE)):
+            await finished.wait()
+        started = trio.current_time()
+        while not finished.is_set():
+            if not member.up:
+                return False
+            late = self._late_slots()
+            if self._members.may_leave_for_slowness(late | {member.slot}):
+                self._members.take_down(member.slot, "absent", f"no answer within {deadline:g} s")
+                return False
+            if trio.current_time() - started > self._pool.settings.shared_stall_s:
+                raise StalledError(f"{len(late)} drives have not answered for {deadline:g} s and more")
+            with trio.move_on_after(min(1.0, deadline * GRACE)):
+                await finished.wait()
+        return True
+
+    def _late_slots(self) -> frozenset[int]:
+        """Slots with an operation older than their deadline."""
+        now = trio.current_time()
+        late = set()
+        for slot, started in self._started.values():
+            drive = self._members[slot].drive
+            if drive is not None and now - started >= drive.capabilities.deadline_s:
+                late.add(slot)
+        return frozenset(late)

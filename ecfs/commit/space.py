@@ -1,0 +1,90 @@
+"""How much room there is, and how much of it is kept back (R23).
+
+A shard goes to every drive, so the fullest one decides: usable = k × the least room per slot. Drives on one
+device share its room. What deletes, checkpoints and the compactor need is never given to new data.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import trio
+
+from ecfs.errors import DriveError
+from ecfs.journal.opened import OpenedPool
+from ecfs.shard import DATA_OFFSET
+
+RESERVE_SHARE = 8
+"""At most one part in this many of a drive is kept back, so that small drives are usable at all."""
+RESERVED_STRIPES = 4
+
+
+@dataclass(frozen=True)
+class Usable:
+    """Payload bytes. free is what new data may take; kept is the reserve, usable by deletes and checkpoints only."""
+
+    total: int
+    free: int
+    kept: int
+
+
+class SpaceKeeper:
+    """Samples the drives' space and counts what was promised since."""
+
+    def __init__(self, pool: OpenedPool) -> None:
+        self._pool = pool
+        self._promised = 0
+        self.image_bytes = max((c.length for c in pool.checkpoints), default=0)
+
+    async def sample(self) -> None:
+        """Ask every drive that is up. One that does not answer keeps its last figure."""
+        promised = self._promised
+        async with trio.open_nursery() as nursery:
+            for member in self._pool.members.up():
+                nursery.start_soon(self._sample_one, member.slot)
+        self._promised -= promised
+
+    async def _sample_one(self, slot: int) -> None:
+        member = self._pool.members[slot]
+        if member.drive is None:
+            return
+        try:
+            with trio.move_on_after(member.drive.capabilities.deadline_s):
+                member.space = await member.drive.space()
+        except DriveError as error:
+            self._pool.members.drive_failed(slot, error)
+
+    def promise(self, size: int) -> None:
+        """Payload bytes that were admitted and are not on the drives yet, as far as the last sample knows."""
+        self._promised += size + DATA_OFFSET
+
+    def usable(self) -> Usable | None:
+        """None until the drives were asked for the first time."""
+        members = [m for m in self._pool.members.up() if m.space is not None]
+        if not members:
+            return None
+        sharing = Counter(m.space.device for m in members if m.space is not None)
+        k = self._pool.geometry.k
+        totals, frees, keeps = [], [], []
+        for member in members:
+            if member.space is None:
+                continue
+            slots = sharing[member.space.device]
+            keep = self._reserve(member.space.total // slots)
+            totals.append(member.space.total // slots)
+            keeps.append(keep)
+            frees.append(member.space.free // slots - keep)
+        free = min(frees) * k - self._promised
+        return Usable(min(totals) * k, max(free, 0), min(keeps) * k)
+
+    def _reserve(self, slot_total: int) -> int:
+        settings, k = self._pool.settings, self._pool.geometry.k
+        wanted = 2 * self.image_bytes // k + self.journal_limit() + RESERVED_STRIPES * settings.stripe_size // k
+        return min(wanted, slot_total // RESERVE_SHARE)
+
+    def journal_limit(self) -> int:
+        """Journal bytes after which a checkpoint is due, smaller on small drives."""
+        totals = [m.space.total for m in self._pool.members.up() if m.space is not None]
+        share = min(totals) // (4 * RESERVE_SHARE) if totals else self._pool.settings.journal_limit
+        return max(1 << 20, min(self._pool.settings.journal_limit, share))

@@ -1,0 +1,1 @@
+"""Looking for damage and putting it right: watch, rejoin, repair, scrub, replace."""

@@ -1,0 +1,1 @@
+"""The replicated journal: records, segments, superblock, checkpoints, opening and recovery."""

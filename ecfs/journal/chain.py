@@ -1,0 +1,72 @@
+"""Which records are history: pure verdicts over what was found on the drives (R1, R9).
+
+History is the chain of prev-hashes from the tail, the record with the greatest (epoch, seq), back to the record
+that a checkpoint names. A link that nobody has is a gap, and a gap refuses: history is never cut short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ecfs.errors import HistoryGapError
+from ecfs.journal.record import GENESIS, RecordHead
+
+
+@dataclass(frozen=True)
+class Base:
+    """Where a replay starts: a checkpoint's last record."""
+
+    epoch: int
+    seq: int
+    hash: bytes
+
+
+def choose_tail(heads: Iterable[RecordHead], base: Base) -> Base:
+    """The newest record anywhere, or the checkpoint's own if none is newer."""
+    tail = base
+    for head in heads:
+        if head.position > (tail.epoch, tail.seq):
+            tail = Base(head.epoch, head.seq, head.hash)
+    return tail
+
+
+def walk(by_hash: Mapping[bytes, RecordHead], tail: Base, base: Base) -> list[RecordHead]:
+    """The records after `base` up to `tail`, oldest first. Raises HistoryGapError when a link is missing.
+
+    The walk stops at the base's hash. Meeting a record older than the base without having met it means that
+    the base itself is not on this chain, which no order of writes can produce.
+    """
+    chain: list[RecordHead] = []
+    wanted = tail.hash
+    while wanted != base.hash:
+        head = by_hash.get(wanted)
+        if head is None or head.seq <= base.seq:
+            raise HistoryGapError(_gap_text(chain, tail, base))
+        chain.append(head)
+        wanted = head.prev
+    chain.reverse()
+    return chain
+
+
+def _gap_text(chain: list[RecordHead], tail: Base, base: Base) -> str:
+    known = chain[-1].seq if chain else tail.seq + 1
+    return (
+        f"commit {known - 1} is missing on every drive that is here, but commit {tail.seq} proves that it existed"
+        f" (the checkpoint reaches up to commit {base.seq})"
+    )
+
+
+def held_up_to(chain: list[RecordHead], base: Base, hashes: frozenset[bytes] | set[bytes]) -> tuple[int, int]:
+    """(epoch, seq) of the newest record of the chain that a drive holds; the base if it holds none."""
+    newest = (base.epoch, base.seq)
+    for head in chain:
+        if head.hash in hashes:
+            newest = head.position
+    return newest
+
+
+def void(heads: Iterable[RecordHead], chain: Iterable[RecordHead], base: Base) -> list[RecordHead]:
+    """Records newer than the base that are not history: commits that were never acknowledged."""
+    on_chain = {head.hash for head in chain}
+    return [head for head in heads if head.seq > base.seq and head.hash not in on_chain and head.hash != GENESIS]

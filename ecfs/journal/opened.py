@@ -1,0 +1,76 @@
+"""An open pool: everything that the engine, heal and the file system share. No behaviour of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ecfs.clock import Clock
+from ecfs.codec import Codec
+from ecfs.drive.base import Drive, Writer
+from ecfs.errors import DriveError
+from ecfs.geometry import Geometry
+from ecfs.journal.segments import SegmentWriter
+from ecfs.journal.superblock import Checkpoint, DriveEntry, Superblock, encode_superblock
+from ecfs.meta import Database
+from ecfs.pool.identity import MEMBER, Identity, encode_identity
+from ecfs.pool.members import Member, Members
+from ecfs.pool.settings import Settings
+from ecfs.stripes.pins import Pins
+from ecfs.stripes.reader import StripeReader
+
+
+@dataclass
+class OpenedPool:
+    """What `journal.opening` hands on.
+
+    writer: the epoch and nonce of this opening. seq, hash: of the last record of history.
+    checkpoints: newest first. journal_bytes: appended per drive since the newest checkpoint.
+    on_bad: called with (stripe id, slot, error) for each shard that a read found bad; heal sets it.
+    """
+
+    pool_id: bytes
+    clock: Clock
+    geometry: Geometry
+    settings: Settings
+    scratch: Path
+    members: Members
+    db: Database
+    reader: StripeReader
+    codec: Codec
+    pins: Pins
+    writer: Writer
+    segments: SegmentWriter
+    seq: int
+    hash: bytes
+    checkpoints: list[Checkpoint]
+    journal_bytes: int = 0
+    read_only: bool = False
+    notes: list[str] = field(default_factory=list)
+    on_bad: Callable[[int, int, DriveError], None] | None = None
+    next_stripe: int = 0
+    """Counter of the next stripe id of this epoch."""
+
+    def superblock_for(self, member: Member) -> Superblock:
+        entries = [DriveEntry(each.slot, each.url, each.drive_id) for each in self.members]
+        return Superblock(
+            self.pool_id.hex(), member.drive_id, member.slot, self.geometry.k, self.geometry.m, "isa_l_rs_cauchy",
+            (self.writer.epoch, self.seq), entries, self.checkpoints[:2],
+        )  # fmt: skip
+
+    async def write_superblock(self, member: Member, drive: Drive) -> None:
+        await drive.write_blob("superblock", encode_superblock(self.superblock_for(member)))
+
+    def identity_for(self, member: Member, state: str = MEMBER) -> Identity:
+        return Identity(
+            self.pool_id.hex(), member.drive_id, member.slot, state, self.geometry.k, self.geometry.m,
+            self.writer.epoch, self.writer.nonce,
+        )  # fmt: skip
+
+    async def write_identity(self, member: Member, drive: Drive, state: str = MEMBER) -> None:
+        await drive.write_blob("identity", encode_identity(self.identity_for(member, state)))
+
+    def live_epochs(self) -> list[int]:
+        """Epochs whose shard directories must exist on a drive."""
+        return sorted({*self.db.drives.epochs_with_stripes(), self.writer.epoch})

@@ -1,0 +1,179 @@
+"""Journal segments on the drives: collecting what is there, appending what is new.
+
+A segment belongs to one epoch and one drive and is only ever appended to at its end. After an append that failed or
+timed out the segment is never touched again, since the abandoned call may still write there (R20).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from ecfs.drive.base import Drive
+from ecfs.errors import CorruptError, DriveError, ShardCorruptError, ShardMissingError
+from ecfs.journal.record import Flaw, Found, Record, RecordHead, frame, parse_record, scan
+
+SEGMENT_LIMIT = 16 << 20
+"""Bytes after which a new segment is begun; recovery holds one segment in memory at a time."""
+
+
+def segment_key(epoch: int, number: int) -> str:
+    return f"j/{epoch:08x}.{number:06x}"
+
+
+def segment_position(key: str) -> tuple[int, int]:
+    """(epoch, number) of a segment key. Raises CorruptError for a foreign name."""
+    epoch, _, number = key.removeprefix("j/").partition(".")
+    try:
+        return int(epoch, 16), int(number, 16)
+    except ValueError as error:
+        raise CorruptError(f"{key} is not a journal segment") from error
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a copy of a record lies. Offset in bytes."""
+
+    slot: int
+    segment: str
+    offset: int
+
+
+@dataclass
+class DriveJournal:
+    """What one drive's journal holds. flaws: (segment, offset, torn) of damaged stretches."""
+
+    hashes: set[bytes] = field(default_factory=set)
+    segments: dict[str, int] = field(default_factory=dict)
+    newest: dict[str, int] = field(default_factory=dict)
+    flaws: list[tuple[str, int, bool]] = field(default_factory=list)
+
+
+@dataclass
+class Collected:
+    """The union over all drives (R9). Payloads stay on the drives."""
+
+    heads: dict[bytes, RecordHead] = field(default_factory=dict)
+    places: dict[bytes, list[Place]] = field(default_factory=dict)
+    drives: dict[int, DriveJournal] = field(default_factory=dict)
+
+
+async def collect(collected: Collected, slot: int, drive: Drive, pool_id: bytes) -> None:
+    """Read one drive's whole journal into the union. Raises DriveError if the drive itself fails."""
+    journal = DriveJournal()
+    keys = sorted([entry.key async for entry in drive.list("j/")])
+    for key in keys:
+        try:
+            epoch, _ = segment_position(key)
+            data = await drive.get(key)
+        except ShardMissingError:
+            continue
+        except (CorruptError, ShardCorruptError):
+            journal.flaws.append((key, 0, False))
+            continue
+        journal.segments[key] = len(data)
+        for found in scan(data, pool_id, epoch):
+            _enter(collected, journal, slot, key, found)
+    collected.drives[slot] = journal
+
+
+def _enter(collected: Collected, journal: DriveJournal, slot: int, key: str, found: Found | Flaw) -> None:
+    if isinstance(found, Flaw):
+        journal.flaws.append((key, found.offset, found.torn))
+        return
+    head = found.head
+    journal.hashes.add(head.hash)
+    journal.newest[key] = max(journal.newest.get(key, 0), head.seq)
+    collected.heads[head.hash] = head
+    collected.places.setdefault(head.hash, []).append(Place(slot, key, found.offset))
+
+
+async def fetch(collected: Collected, head: RecordHead, drives: dict[int, Drive]) -> Record:
+    """A record's payload from any drive that has it, verified again. Raises CorruptError if none can give it."""
+    for place in collected.places[head.hash]:
+        drive = drives.get(place.slot)
+        if drive is None:
+            continue
+        try:
+            record = parse_record(await drive.get(place.segment, place.offset, head.framed_length))
+        except (DriveError, CorruptError):
+            continue
+        if record.head == head:
+            return record
+    raise CorruptError(f"commit {head.seq} could be read a moment ago and now on no drive")
+
+
+@dataclass
+class _Tape:
+    """Where the next record goes on one drive."""
+
+    key: str
+    number: int
+    offset: int = 0
+    newest: int = 0
+
+
+class SegmentWriter:
+    """Appends records on every drive, each to segments of its own."""
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._tapes: dict[int, _Tape] = {}
+        self._next: dict[int, int] = {}
+        self._old: dict[int, dict[str, int]] = {}
+
+    def adopt(self, slot: int, journal: DriveJournal) -> None:
+        """Segments of earlier epochs that lie on the drive, to be pruned when a checkpoint covers them."""
+        self._old[slot] = {key: journal.newest.get(key, 0) for key in journal.segments}
+        self._tapes.pop(slot, None)
+        mine = [segment_position(key)[1] for key in journal.segments if segment_position(key)[0] == self._epoch]
+        self._next[slot] = max(self._next.get(slot, 0), max(mine, default=-1) + 1)
+
+    async def append(self, slot: int, drive: Drive, record: Record, framed: bytes | None = None) -> None:
+        """Append, durable on return. On any error, cancellation included, the segment is given up for ever."""
+        data = framed if framed is not None else frame(record)
+        tape = self._tape(slot, len(data))
+        offset = tape.offset
+        tape.offset += len(data)
+        try:
+            await drive.append(tape.key, offset, data)
+        except BaseException:
+            self.give_up(slot)
+            raise
+        tape.newest = max(tape.newest, record.head.seq)
+
+    def _tape(self, slot: int, length: int) -> _Tape:
+        tape = self._tapes.get(slot)
+        if tape is not None and tape.offset + length > SEGMENT_LIMIT and tape.offset:
+            self.give_up(slot)
+            tape = None
+        if tape is None:
+            number = self._next.get(slot, 0)
+            self._next[slot] = number + 1
+            tape = self._tapes[slot] = _Tape(segment_key(self._epoch, number), number)
+        return tape
+
+    def give_up(self, slot: int) -> None:
+        """Begin a new segment with the next record on this drive."""
+        tape = self._tapes.pop(slot, None)
+        if tape is not None:
+            # A failed append may have landed in part: keep the segment as long as anything it could hold.
+            self._old.setdefault(slot, {})[tape.key] = tape.newest + 1
+
+    def prunable(self, slot: int, before_seq: int) -> list[str]:
+        """Closed segments whose records are all at or below `before_seq`; forgets them."""
+        old = self._old.get(slot, {})
+        keys = [key for key, newest in old.items() if newest <= before_seq]
+        for key in keys:
+            del old[key]
+        return keys
+
+    def forget(self, slot: int) -> None:
+        """The drive was exchanged: nothing that was known of its segments holds."""
+        self._tapes.pop(slot, None)
+        self._old.pop(slot, None)
+
+
+def schema_tag(schema_hash: bytes) -> bytes:
+    """The 16 bytes of a schema's hash that a record carries."""
+    return hashlib.blake2b(schema_hash, digest_size=16).digest() if len(schema_hash) != 16 else schema_hash

@@ -1,0 +1,150 @@
+"""The drive table at an opening: who is in W from now on, who is out, who lags behind history (R5, R11).
+
+Pure judgement over what the opening found; nothing here talks to a drive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from msgspec import structs
+
+from ecfs.geometry import stripe_id
+from ecfs.journal.chain import Base, held_up_to
+from ecfs.journal.opened import OpenedPool
+from ecfs.journal.state import Opening, need_k
+from ecfs.meta import DriveRow, Gap, Outcome
+from ecfs.pool.judge import Sight
+
+END_OF_IDS = stripe_id((1 << 31) - 1, 0)
+
+
+def open_outcome(opening: Opening, pool: OpenedPool) -> Outcome:
+    rows: list[DriveRow] = []
+    gaps: dict[int, list[Gap]] = {}
+    for row in _rows(opening, pool):
+        slot = row.slot
+        if row.in_w and _rolled_back(opening, pool, slot):
+            gaps[slot] = _with_unknown(pool, slot, _first_unknown(opening, pool, slot))
+        rows.append(row)
+    return Outcome(drives=rows, gaps=gaps, epoch=(pool.writer.epoch, pool.writer.nonce, pool.seq + 1))
+
+
+def _rows(opening: Opening, pool: OpenedPool) -> list[DriveRow]:
+    """The drive table as of now: who is here is in W (its journal was just completed), who is not is out."""
+    return [judged_row(opening, pool, row) for row in judged_table(opening, pool)]
+
+
+def judged_table(opening: Opening, pool: OpenedPool) -> list[DriveRow]:
+    """The committed table; a drive that it does not know, or that lived on elsewhere, is turned away first (R11)."""
+    rows = pool.db.drives.rows()
+    for row in rows:
+        sight = opening.chosen.get(row.slot)
+        if sight is not None and sight.identity is not None:
+            reason = _why_wrong(pool, row, sight)
+            if reason:
+                opening.chosen.pop(row.slot)
+                at = next(i for i, other in enumerate(opening.sights) if other is sight)
+                opening.sights[at] = replace(sight, state="wrong", reason=reason)
+                pool.members.take_down(row.slot, "wrong", reason)
+    need_k(opening, "belong to the pool")
+    return rows
+
+
+def _why_wrong(pool: OpenedPool, row: DriveRow, sight: Sight) -> str:
+    identity = sight.identity
+    if identity is None:
+        return "no identity"
+    if identity.drive_id != row.drive_id:
+        retired = pool.db.drives.is_retired(identity.drive_id)
+        return "was replaced and may not come back" if retired else "is not the drive that belongs in this slot"
+    if identity.epoch and pool.db.drives.epoch_nonce(identity.epoch) != identity.nonce:
+        return "diverged: it was mounted elsewhere, apart from this pool"
+    return ""
+
+
+def judged_row(opening: Opening, pool: OpenedPool, row: DriveRow) -> DriveRow:
+    here = row.slot in opening.chosen
+    if here:
+        state = "behind" if pool.db.ledger.next_missing(row.slot, 0, 1) else "online"
+        member = pool.members[row.slot]
+        return structs.replace(
+            row, url=member.url, state=state, in_w=True, reason="", since_ns=_since(pool, row, state)
+        )
+    sight = _sight_of(opening, row)
+    state = sight.state if sight is not None and sight.state in ("wrong", "joining") else "absent"
+    reason = sight.reason if sight is not None else "not found"
+    confirmed = _confirmed(pool, row) if row.in_w else (row.confirmed_epoch, row.confirmed_seq)
+    return structs.replace(
+        row, state=state, in_w=False, reason=reason, confirmed_epoch=confirmed[0], confirmed_seq=confirmed[1],
+        since_ns=_since(pool, row, state),
+    )  # fmt: skip
+
+
+def _sight_of(opening: Opening, row: DriveRow) -> Sight | None:
+    """The place where the table expects the drive, or one that says it is this slot."""
+    for sight in opening.sights:
+        if sight.identity is not None and sight.identity.slot == row.slot:
+            return sight
+    return next((sight for sight in opening.sights if sight.drive.url == row.url), None)
+
+
+def _since(pool: OpenedPool, row: DriveRow, state: str) -> int:
+    return row.since_ns if row.state == state else pool.clock.wall_ns()
+
+
+def _confirmed(pool: OpenedPool, row: DriveRow) -> tuple[int, int]:
+    """It was in W up to the tail, so it has everything before the tail's commit; the tail itself is not certain."""
+    return (pool.writer.epoch - 1, max(pool.seq - 1, 0))
+
+
+def _held(opening: Opening, pool: OpenedPool, slot: int) -> int:
+    """seq of the newest part of history that a drive shows. Along one chain seq alone orders everything."""
+    newest = pool.checkpoints[0]
+    hashes = opening.collected.drives[slot].hashes
+    superblock = opening.superblocks.get(slot)
+    known = {(c.epoch, c.seq, c.record) for c in pool.checkpoints}
+    named = [c.seq for c in superblock.checkpoints if (c.epoch, c.seq, c.record) in known] if superblock else []
+    if bytes.fromhex(newest.record) in hashes:
+        named.append(newest.seq)
+    return max(*named, 0, held_up_to(opening.chain, Base(0, 0, b""), hashes)[1])
+
+
+def _rolled_back(opening: Opening, pool: OpenedPool, slot: int) -> bool:
+    """R11: does the drive show less than what it once confirmed, or than W had?"""
+    row = pool.db.drives.row(slot)
+    tail = opening.chain[-1].seq if opening.chain else pool.checkpoints[0].seq
+    return row is None or _held(opening, pool, slot) < (tail if row.in_w else row.confirmed_seq)
+
+
+def _first_unknown(opening: Opening, pool: OpenedPool, slot: int) -> int:
+    """The lowest stripe id that the drive may not have although the records say it has."""
+    seq = _held(opening, pool, slot)
+    if seq < pool.checkpoints[0].seq:
+        # The records that would tell are gone: everything of the epoch it stopped in may be missing.
+        return stripe_id(_epoch_at(pool, seq), 0)
+    later = [outcome for at, outcome in opening.outcomes.items() if at > seq]
+    return min((row[0] for outcome in later for row in outcome.stripes), default=END_OF_IDS)
+
+
+def _epoch_at(pool: OpenedPool, seq: int) -> int:
+    return max((epoch for epoch, _, first in pool.db.drives.epochs() if first <= seq), default=1)
+
+
+def _with_unknown(pool: OpenedPool, slot: int, low: int) -> list[Gap]:
+    """The slot's gaps with [low, first id of this epoch) added as unknown; what is known missing stays so."""
+    high = stripe_id(pool.writer.epoch, 0)
+    old = pool.db.ledger.gaps(slot)
+    if low >= high:
+        return old
+    result: list[Gap] = [(lo, min(hi, low), kind) for lo, hi, kind in old if lo < low]
+    missing = sorted((max(lo, low), hi) for lo, hi, kind in old if hi > low and kind == "missing")
+    edge = low
+    for lo, hi in missing:
+        if lo > edge:
+            result.append((edge, lo, "unknown"))
+        result.append((lo, hi, "missing"))
+        edge = max(edge, hi)
+    if edge < high:
+        result.append((edge, high, "unknown"))
+    return result

@@ -1,0 +1,137 @@
+"""The pool file ``pool.toml``: where to look for the drives. The drives themselves say who they are.
+
+Its presence also says that here was a pool: nothing is ever created automatically beside it (R10).
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
+from ecfs.errors import NotAPoolError, UsageError
+from ecfs.geometry import Geometry
+
+POOL_FILE = "pool.toml"
+DEFAULT_DRIVES = 6
+_POOL_KEYS = ("id", "data", "parity", "stripe_kib", "min_write_drives")
+_DRIVE_KEYS = ("slot", "url")
+
+
+@dataclass(frozen=True)
+class PoolFile:
+    """urls: per slot, as written, relative to `base` unless absolute. pool_id: hex, "" before creation."""
+
+    path: Path
+    pool_id: str
+    k: int
+    m: int
+    urls: tuple[str, ...]
+    stripe_kib: int = 4096
+    min_write_drives: int = 0
+    """0: k."""
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(1, self.k, self.m)
+
+    def absolute_urls(self) -> list[str]:
+        """Relative directories are meant from where the pool file lies, so that a pool can be moved as a whole."""
+        base = self.path.resolve().parent
+        return [url if "://" in url or ":" in url else str(base / url) for url in self.urls]
+
+
+def default_pool_file(directory: Path, k: int, m: int, stripe_kib: int = 4096) -> PoolFile:
+    return PoolFile(directory / POOL_FILE, "", k, m, tuple(f"d{slot}" for slot in range(k + m)), stripe_kib)
+
+
+def find_pool_file(pool: Path) -> Path:
+    """The pool file meant by POOL: a directory that has one, or the file itself. Raises NotAPoolError."""
+    path = pool / POOL_FILE if pool.is_dir() else pool
+    if path.is_file():
+        return path
+    if pool.is_dir():
+        raise NotAPoolError(f"{pool} is not a pool (it has no {POOL_FILE}): make one with: ecfs create {pool}")
+    raise NotAPoolError(f"{pool} does not exist: make a pool with: ecfs create {pool}")
+
+
+def _check_keys(table: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+    for key in table:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise UsageError(f"{where}: unknown key {key!r}; {hint}")
+
+
+def _number(table: dict[str, Any], key: str, default: int | None, where: str) -> int:
+    value = table.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise UsageError(f"{where}: {key} must be a whole number, not {value!r}")
+    return value
+
+
+def read_pool_file(path: Path) -> PoolFile:
+    """Parse and check. Raises UsageError naming what is wrong and where."""
+    try:
+        document = tomlkit.parse(path.read_text()).unwrap()
+    except OSError as error:
+        raise UsageError(f"{path}: can't be read: {error.strerror}") from error
+    except (TOMLKitError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from error
+    where = str(path)
+    _check_keys(document, ("pool", "drive"), where)
+    pool, drives = document.get("pool"), document.get("drive")
+    if not isinstance(pool, dict) or not isinstance(drives, list):
+        raise UsageError(f"{where}: needs a [pool] table and one [[drive]] per slot")
+    _check_keys(pool, _POOL_KEYS, f"{where} [pool]")
+    k, m = _number(pool, "data", 4, where), _number(pool, "parity", 2, where)
+    Geometry(1, k, m)
+    return PoolFile(
+        path,
+        str(pool.get("id", "")),
+        k,
+        m,
+        _urls(drives, k + m, where),
+        _number(pool, "stripe_kib", 4096, where),
+        _number(pool, "min_write_drives", 0, where),
+    )
+
+
+def _urls(drives: list[Any], n: int, where: str) -> tuple[str, ...]:
+    urls: dict[int, str] = {}
+    for position, drive in enumerate(drives):
+        if not isinstance(drive, dict):
+            raise UsageError(f"{where}: each [[drive]] must be a table")
+        _check_keys(drive, _DRIVE_KEYS, f"{where} [[drive]]")
+        slot, url = _number(drive, "slot", position, where), drive.get("url")
+        if not isinstance(url, str) or not url:
+            raise UsageError(f"{where}: drive {slot} needs a url")
+        if slot in urls or url in urls.values():
+            raise UsageError(f"{where}: drive {slot} ({url}) is listed twice")
+        urls[slot] = url
+    if sorted(urls) != list(range(n)):
+        raise UsageError(f"{where}: needs drives with slots 0 to {n - 1} for data + parity = {n}, has {sorted(urls)}")
+    return tuple(urls[slot] for slot in range(n))
+
+
+def render_pool_file(file: PoolFile) -> str:
+    """The text that `read_pool_file` reads back as the same pool."""
+    document = tomlkit.document()
+    document.add(tomlkit.comment("An ecfs pool. The drives know who they are; this file says where to look for them."))
+    document.add(tomlkit.comment("Never delete it to 'start afresh': its presence protects the drives."))
+    pool = tomlkit.table()
+    pool.update({"id": file.pool_id, "data": file.k, "parity": file.m, "stripe_kib": file.stripe_kib})
+    if file.min_write_drives:
+        pool["min_write_drives"] = file.min_write_drives
+    drives = tomlkit.aot()
+    for slot, url in enumerate(file.urls):
+        row = tomlkit.table()
+        row.update({"slot": slot, "url": url})
+        drives.append(row)
+    document.add("pool", pool)
+    document.add("drive", drives)
+    return tomlkit.dumps(document)

@@ -1,0 +1,48 @@
+"""Sealed text: one line of JSON under a line with its kind, format and hash. Format: docs/FORMAT.md.
+
+JSON, so that a rescue program and a person with an editor can read it; sealed, so that one flipped byte shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TypeVar
+
+import msgspec
+
+from ecfs.errors import CorruptError, FormatTooNewError
+
+FORMAT = 1
+_FIRST_LINE = re.compile(rb"ecfs ([a-z]+) ([0-9]{1,4}) ([0-9a-f]{64})")
+T = TypeVar("T")
+
+
+def _hash(kind: bytes, body: bytes) -> bytes:
+    return hashlib.blake2b(kind + b"\n" + body, digest_size=32).hexdigest().encode()
+
+
+def seal(kind: str, value: object) -> bytes:
+    """The sealed text of a msgspec struct."""
+    body = msgspec.json.encode(value)
+    name = kind.encode()
+    return b"ecfs %s %d %s\n%s\n" % (name, FORMAT, _hash(name, body), body)
+
+
+def unseal(kind: str, data: bytes, shape: type[T]) -> T:
+    """The value of a sealed text. Raises CorruptError, or FormatTooNewError for a greater format number."""
+    first, _, rest = data.partition(b"\n")
+    match = _FIRST_LINE.fullmatch(first)
+    if match is None or match[1] != kind.encode():
+        raise CorruptError(f"{kind}: not a sealed {kind}")
+    body = rest[:-1]
+    if rest[-1:] != b"\n" or _hash(match[1], body) != match[3]:
+        raise CorruptError(f"{kind}: hash does not match")
+    if int(match[2]) > FORMAT:
+        raise FormatTooNewError(f"{kind} has format {int(match[2])}, this ecfs knows {FORMAT}: use a newer ecfs")
+    if int(match[2]) != FORMAT:
+        raise CorruptError(f"{kind}: unknown format")
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise CorruptError(f"{kind}: {error}") from error

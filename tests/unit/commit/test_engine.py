@@ -1,0 +1,109 @@
+"""The engine on drives in memory: what was synced comes back, whatever two drives do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ecfs.clock import SystemClock
+from ecfs.commit.engine import Engine
+from ecfs.errors import NotEnoughDrivesError
+from ecfs.meta import Inode
+from tests.memory_pool import MemoryPool
+
+INO = 7
+
+
+def data(size: int, seed: int = 0) -> bytes:
+    return b"".join((seed * 1000003 + at).to_bytes(8, "little") for at in range(-(-size // 8)))[:size]
+
+
+async def make_file(engine: Engine, ino: int = INO) -> None:
+    await engine.admit(0)
+    with engine.db.atomic():
+        engine.db.names.add_inode(Inode(ino, 0o100644, 0, 0, 1, 0, 0, 0, 0, 0))
+        engine.db.names.link(1, b"f%d" % ino, ino)
+    engine.changed()
+
+
+async def write(engine: Engine, offset: int, payload: bytes, ino: int = INO) -> None:
+    await engine.admit(len(payload))
+    with engine.db.atomic():
+        engine.write(ino, offset, payload)
+        inode = engine.db.names.inode(ino)
+        assert inode is not None
+        engine.db.names.update_inode(ino, size=max(inode.size, offset + len(payload)))
+    engine.changed()
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> MemoryPool:
+    pool = MemoryPool(tmp_path)
+    await pool.create()
+    return pool
+
+
+@pytest.mark.parametrize("size", [1, 4096, 200_000, 5_000_000, 30_000_000])
+async def test_what_was_synced_is_there_after_a_crash(pool: MemoryPool, size: int) -> None:
+    payload = data(size)
+    async with pool.engine(clean=False) as engine:
+        await make_file(engine)
+        await write(engine, 0, payload)
+        assert await engine.read(INO, 0, size) == payload
+        await engine.sync()
+    pool.crash()
+    async with pool.engine() as engine:
+        assert await engine.read(INO, 0, size) == payload
+
+
+async def test_after_a_clean_close_nothing_is_replayed(pool: MemoryPool) -> None:
+    async with pool.engine() as engine:
+        await make_file(engine)
+        await write(engine, 0, data(100_000))
+    opened = await pool.open()
+    assert opened.journal_bytes < 4096  # the open record alone
+    assert opened.db.names.lookup(1, b"f7") == INO
+
+
+async def test_two_drives_die_under_writes_and_reads_go_on(pool: MemoryPool) -> None:
+    async with pool.engine() as engine:
+        await make_file(engine)
+        await write(engine, 0, data(9_000_000))
+        await engine.sync()
+        pool.stores[0].wipe()
+        pool.stores[3].wipe()
+        await write(engine, 9_000_000, data(9_000_000, 2))
+        await engine.sync()
+        assert await engine.read(INO, 0, 9_000_000) == data(9_000_000)
+        assert await engine.read(INO, 9_000_000, 9_000_000) == data(9_000_000, 2)
+        assert not engine.pool.members[0].in_w
+    async with pool.engine() as engine:
+        assert await engine.read(INO, 0, 9_000_000) == data(9_000_000)
+        assert engine.pool.members.out_slots() == {0, 3}
+
+
+async def test_with_three_drives_gone_opening_refuses(pool: MemoryPool) -> None:
+    for slot in (1, 2, 3):
+        pool.stores[slot].vanish()
+    with pytest.raises(NotEnoughDrivesError):
+        await pool.open()
+
+
+async def test_dead_stripes_are_deleted(pool: MemoryPool) -> None:
+    async with pool.engine() as engine:
+        await make_file(engine)
+        await write(engine, 0, data(8_000_000))
+        await engine.sync()
+        await engine.admit(0, deleting=True)
+        with engine.db.atomic():
+            engine.remove(INO)
+        await engine.sync()
+    async with pool.engine() as engine:
+        assert engine.db.ledger.count() == 0
+        shards = [entry.key async for entry in pool.drives[0].list("s/")]
+        assert shards == []
+
+
+def test_clock_is_the_only_door() -> None:
+    assert SystemClock().token(4) != SystemClock().token(4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -20,6 +21,7 @@ class FakeData:
         self.refuse: EcfsError | None = None
         self.may_delete = True
         self.sync_error: EcfsError | None = None
+        self.during_sync: Callable[[], Awaitable[object]] | None = None
         self.read_error: EcfsError | None = None
         self.admitted: list[tuple[int, bool]] = []
         self.changes = 0
@@ -68,6 +70,8 @@ class FakeData:
     async def sync(self) -> None:
         await trio.lowlevel.checkpoint()
         self.syncs += 1
+        if self.during_sync is not None:
+            await self.during_sync()
         if self.sync_error is not None:
             raise self.sync_error
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -17,6 +18,11 @@ from ecfs.journal.create import create_pool
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.opening import open_pool
 from ecfs.pool.settings import Settings
+
+
+async def in_line(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Instead of a thread: with one, what happens next would depend on the machine."""
+    return call(*arguments)
 
 
 class MemoryPool:
@@ -38,7 +44,7 @@ class MemoryPool:
         self.pool_id = await create_pool(self.handles(), self.geometry, clock=SystemClock(), scratch=self.scratch)
 
     async def open(self, **options: bool) -> OpenedPool:
-        return await open_pool(
+        opened = await open_pool(
             self.handles(),
             pool_id=self.pool_id,
             clock=SystemClock(),
@@ -46,6 +52,8 @@ class MemoryPool:
             settings=self.settings,
             **options,
         )
+        opened.in_thread = in_line
+        return opened
 
     @asynccontextmanager
     async def engine(self, *, clean: bool = True) -> AsyncIterator[Engine]:

@@ -49,7 +49,7 @@ class Checkpointer:
     async def _store(self, image: Image) -> Checkpoint:
         path = self._pool.scratch / f"checkpoint-{self._pool.clock.token(8).hex()}"
         try:
-            await trio.to_thread.run_sync(image.snapshot.copy_to, path)
+            await self._pool.in_thread(image.snapshot.copy_to, path)
             image.snapshot.release()
             return await self._cut(image, path)
         finally:

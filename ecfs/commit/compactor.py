@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 PAUSE_S = 0.5
 """Between two looks whether there is something to do."""
-SLACK = 64 << 20
-"""Dead bytes that are never worth a rewrite."""
 ALMOST_LIVE = 0.95
 
 
@@ -58,11 +56,11 @@ class Compactor:
         """More dead than live bytes in stripes. Stays well under three times the live payload on the drives."""
         db = self._engine.db
         live = db.files.live_total()
-        return db.ledger.total_length() - live > max(live * 4 // 5, min(SLACK, self._small()))
+        return db.ledger.total_length() - live > max(live * 4 // 5, self._slack())
 
-    def _small(self) -> int:
-        usable = self._engine.space_keeper.usable()
-        return SLACK if usable is None else usable.total // 16
+    def _slack(self) -> int:
+        usable, slack = self._engine.space_keeper.usable(), self._engine.pool.settings.compact_slack
+        return slack if usable is None else min(slack, usable.total // 16)
 
     async def compact_once(self, *, urgent: bool = False) -> bool:
         """Move the live bytes of the deadest stripes into one new one. False if nothing was worth it."""

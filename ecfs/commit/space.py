@@ -87,4 +87,4 @@ class SpaceKeeper:
         """Journal bytes after which a checkpoint is due, smaller on small drives."""
         totals = [m.space.total for m in self._pool.members.up() if m.space is not None]
         share = min(totals) // (4 * RESERVE_SHARE) if totals else self._pool.settings.journal_limit
-        return max(1 << 20, min(self._pool.settings.journal_limit, share))
+        return min(self._pool.settings.journal_limit, max(share, 1 << 20))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import trio
 
 from ecfs.clock import Clock
 from ecfs.codec import Codec
@@ -49,6 +52,8 @@ class OpenedPool:
     read_only: bool = False
     notes: list[str] = field(default_factory=list)
     on_bad: Callable[[int, int, DriveError], None] | None = None
+    in_thread: Callable[..., Awaitable[Any]] = trio.to_thread.run_sync
+    """For slow calls that wait for no drive; a simulation runs them in line, so that its order of events is fixed."""
     next_stripe: int = 0
     """Counter of the next stripe id of this epoch."""
 

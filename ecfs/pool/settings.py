@@ -35,4 +35,6 @@ class Settings:
     prefetch_bytes: int = 8 * MIB
     compact_below: float = 0.5
     """A stripe with a smaller live share is worth rewriting."""
+    compact_slack: int = 64 * MIB
+    """Dead bytes that are never worth a rewrite."""
     read_only: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 
 from ecfs.meta.store import Store
@@ -17,7 +18,7 @@ class Counters:
         self.reload()
 
     def reload(self) -> None:
-        """Takes the table's values; needed after a replay."""
+        """Takes the table's values."""
         self._stored = dict(self._store.all("SELECT name, value FROM counter"))
         self._values = dict(self._stored)
 
@@ -44,6 +45,29 @@ class Counters:
 
     def _subtract(self, name: str, delta: int) -> None:
         self._values[name] -= delta
+
+    def seal(self) -> None:
+        """Moves the chain of digests on by one commit, then writes all that changed into the running transaction."""
+        self._values["chain"] = self.next_link()
+        self.flush()
+
+    def next_link(self) -> int:
+        """The digest of this commit: over the one before and the counters as they are now, as a 63-bit number."""
+        told = {name: value for name, value in self._values.items() if name != "chain"}
+        text = " ".join(f"{name}={value}" for name, value in [("chain", self._stored["chain"]), *sorted(told.items())])
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+    def follow(self) -> bool:
+        """Takes the table's values after a replay; says whether the replayed commit was made on this very state (R15).
+
+        A patchset holds no old values, so SQLite would apply most of them to any database.
+        """
+        before = self._stored
+        self.reload()
+        self._stored = before
+        fits = self._values["chain"] == self.next_link()
+        self._stored = dict(self._values)
+        return fits
 
     def flush(self) -> None:
         """Writes what changed into the running transaction."""

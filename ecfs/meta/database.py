@@ -106,13 +106,14 @@ class Database:
     # ---- commits
 
     def freeze(self, patch_seq: int) -> bytes:
-        """Ends the transaction and begins the next; returns the patchset of what it changed, b"" for nothing.
+        """Ends the transaction and begins the next; returns the patchset of what it changed, b"" if `is_dirty` says so.
 
         If this raises, nothing of the running transaction may be called committed, and the pool must be reopened.
         """
         self._require_between_operations("freeze")
-        self.files.flush()
-        self.counters.flush()
+        if self.is_dirty():
+            self.files.flush()
+            self.counters.seal()
         patchset = self._recorder.patchset()
         self._end_transaction(patch_seq)
         return patchset
@@ -141,9 +142,13 @@ class Database:
             with self.atomic():
                 apply_patchset(self._writer, patchset)
                 prove_applied(patchset, self._recorder.patchset())
+                if not self.counters.follow():
+                    raise CorruptError("a record was made on another state of the metadata database than this one")
+        except BaseException:
+            self.counters.reload()
+            raise
         finally:
             self._recorder.restart()
-            self.counters.reload()
             self.names.forget()
 
     def apply_outcome(self, outcome: Outcome, seq: int) -> None:

@@ -16,10 +16,10 @@ Tally = Counter[tuple[int, Masks]]
 
 _FACT = "SELECT id, geometry, length, hash FROM stripe"
 _WORST = """SELECT e.stripe FROM (SELECT stripe, sum(NOT (?1 >> slot & 1)) AS more FROM missing
-    WHERE stripe >= ?2 AND stripe < ?3 GROUP BY stripe) e JOIN stripe s ON s.id = e.stripe
+    WHERE stripe BETWEEN ?2 AND ?3 GROUP BY stripe) e JOIN stripe s ON s.id = e.stripe
     ORDER BY e.more DESC, e.stripe LIMIT ?4"""
 _BY_MASK = """SELECT s.geometry, e.mask, count(*) FROM (SELECT stripe, sum(1 << slot) AS mask FROM missing
-    WHERE stripe >= ? AND stripe < ? GROUP BY stripe) e JOIN stripe s ON s.id = e.stripe GROUP BY s.geometry, e.mask"""
+    WHERE stripe BETWEEN ? AND ? GROUP BY stripe) e JOIN stripe s ON s.id = e.stripe GROUP BY s.geometry, e.mask"""
 
 
 class Ledger:
@@ -110,7 +110,7 @@ class Ledger:
     def _ids(self, lo: int, hi: int, limit: int) -> list[int]:
         if limit <= 0 or lo >= hi:
             return []
-        sql = "SELECT id FROM stripe WHERE id >= ? AND id <= ? ORDER BY id LIMIT ?"
+        sql = "SELECT id FROM stripe WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
         return [number for (number,) in self._store.all(sql, lo, hi - 1, limit)]
 
     def todo(self, limit: int) -> list[tuple[int, frozenset[int]]]:
@@ -129,12 +129,12 @@ class Ledger:
         """The first stripes of a segment that lack anything."""
         if part.masks != Masks():
             return self._ids(part.lo, part.hi, limit)
-        sql = "SELECT DISTINCT stripe FROM missing WHERE stripe >= ? AND stripe < ? ORDER BY stripe LIMIT ?"
-        return [stripe for (stripe,) in self._store.all(sql, part.lo, min(part.hi, MAX_ID - 1), limit)]
+        sql = "SELECT DISTINCT stripe FROM missing WHERE stripe BETWEEN ? AND ? ORDER BY stripe LIMIT ?"
+        return [stripe for (stripe,) in self._store.all(sql, part.lo, part.hi - 1, limit)]
 
     def _worst_of(self, part: Segment, limit: int) -> list[int]:
         gaps = part.masks.missing | part.masks.unknown
-        rows = self._store.all(_WORST, gaps, part.lo, min(part.hi, MAX_ID - 1), limit)
+        rows = self._store.all(_WORST, gaps, part.lo, part.hi - 1, limit)
         explicit = [stripe for (stripe,) in rows]
         return explicit + (self._ids(part.lo, part.hi, limit) if gaps else [])
 
@@ -160,11 +160,10 @@ class Ledger:
         tally: Tally = Counter()
         geometries = [number for (number,) in self._store.all("SELECT id FROM geometry")]
         for start, end, masks in segments(self._gaps, lo, hi):
-            end = min(end, MAX_ID - 1)
             for geometry in geometries:
-                sql = "SELECT count(*) FROM stripe WHERE id >= ? AND id < ? AND geometry = ?"
-                tally[geometry, masks] += self._store.value(sql, start, end, geometry)
-            for geometry, mask, number in self._store.all(_BY_MASK, start, end):
+                sql = "SELECT count(*) FROM stripe WHERE id BETWEEN ? AND ? AND geometry = ?"
+                tally[geometry, masks] += self._store.value(sql, start, end - 1, geometry)
+            for geometry, mask, number in self._store.all(_BY_MASK, start, end - 1):
                 tally[geometry, masks] -= number
                 tally[geometry, masks.with_missing(mask)] += number
         return +tally

@@ -82,8 +82,10 @@ FIRST_VALUES = {
     "inline_bytes": 0,
     "inodes": 0,
     "file_bytes": 0,
+    "chain": 0,
 }
-"""The counters and what they start with. `inodes` and `file_bytes` spare statfs a scan of all inodes."""
+"""The counters and what they start with. `inodes` and `file_bytes` spare statfs a scan of all inodes; `chain` is a
+digest over all commits so far, so that a patchset is applied to the state it was made on and to no other."""
 
 
 def schema_hash() -> bytes:

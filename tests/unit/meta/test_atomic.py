@@ -58,7 +58,7 @@ def test_session_records_nothing_of_a_rolled_back_operation(db):
     changes = [(each.name, each.op) for each in apsw.Changeset.iter(db.freeze(2))]
     # Ids are not given out twice even so: someone may have seen them.
     assert (db.counters["next_ino"], db.counters["next_blob"]) > ids
-    assert changes == [("inode", "UPDATE"), ("counter", "UPDATE"), ("counter", "UPDATE")]
+    assert changes == [("inode", "UPDATE")] + [("counter", "UPDATE")] * 3
 
 
 def write_and_fail(db):

@@ -45,12 +45,30 @@ class Source:
         ranges = [self._range(run) for run in runs]
         if header is None:
             ranges.insert(0, (0, HEADER_LENGTH))
-        answers = [memoryview(answer) for answer in await self.drive.read(self.fact.key, ranges)]
+        try:
+            answers = [memoryview(answer) for answer in await self.drive.read(self.fact.key, ranges)]
+        except ShardCorruptError as error:
+            # One bad sector, or a cut-off end: without saying where, the drive refused everything that was asked.
+            if len(numbers) == 1:
+                raise
+            return await self._one_by_one(numbers, header, error)
         if len(answers) != len(ranges):
             raise self.corrupt(f"the drive answered {len(answers)} of {len(ranges)} ranges")
         if header is None:
             header = self._header(answers.pop(0))
         return self._check(header, runs, answers)
+
+    async def _one_by_one(self, numbers: Sequence[int], header: ShardHeader | None, flaw: ShardCorruptError) -> Fetched:
+        """What can be had of `numbers`, one request each. Raises ShardCorruptError if not even the header can."""
+        if header is None:
+            header = self._header(memoryview(await self.drive.get(self.fact.key, 0, HEADER_LENGTH)))
+        blocks: dict[int, memoryview] = {}
+        for number in numbers:
+            try:
+                blocks |= (await self.blocks([number], header)).blocks
+            except ShardCorruptError:
+                continue
+        return Fetched(header, blocks, flaw)
 
     async def whole(self) -> tuple[ShardHeader, memoryview]:
         """The header and the fragment data, every byte of the shard verified. Bytes behind its end are not asked for:

@@ -162,10 +162,12 @@ class Reading:
 
     async def _wait(self) -> None:
         """Return when an answer came or a drive became late."""
-        with trio.move_on_at(
-            min((request.late_at for request in self._requests if not request.late), default=math.inf)
-        ):
+        late_at = min((request.late_at for request in self._requests if not request.late), default=math.inf)
+        with trio.move_on_at(late_at) as scope:
             await self._news.wait()
+        if scope.cancelled_caught:
+            # Somebody may have held up the event loop, not the drive: let answers in that are here already.
+            await trio.lowlevel.checkpoint()
         self._news = trio.Event()
         for request in self._requests:
             if not request.late and trio.current_time() >= request.late_at:
@@ -200,13 +202,8 @@ class Reading:
             self._report(slot, fetched.flaw)
 
     def _reject(self, request: _Request, slot: int, error: DriveError) -> None:
-        if isinstance(error, ShardCorruptError):
-            # Of a shard that is cut off, the blocks before the cut may still be good.
-            self._bad_blocks.update({(request.index, row): error.args[0] for row in request.numbers})
-            self._report(slot, error)
-            return
         self._bad[request.index] = error.args[0]
-        if isinstance(error, ShardMissingError):
+        if isinstance(error, ShardMissingError | ShardCorruptError):
             self._report(slot, error)
         else:
             self._context.access.drive_failed(slot, error)

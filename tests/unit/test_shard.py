@@ -144,10 +144,11 @@ def test_no_cut_off_shard_passes(length):
         verify_shard(SHARD[:length])
 
 
-@given(st.binary(min_size=1, max_size=100))
-def test_no_longer_shard_passes(tail):
-    with pytest.raises(CorruptError, match="bytes instead of"):
-        verify_shard(SHARD + tail)
+@given(st.sampled_from([77, 2 * BLOCK_SIZE]), st.binary(min_size=1, max_size=100))
+def test_no_longer_shard_passes_also_not_one_that_ends_with_a_full_block(length, tail):
+    _, shard = make_shard(length)
+    with pytest.raises(CorruptError, match=r"shard has .* bytes instead of"):
+        verify_shard(shard + tail)
 
 
 @given(st.binary(max_size=5000))

@@ -42,6 +42,7 @@ class FakeDrive:
         self.shards: dict[str, bytes] = {}
         self.error: DriveError | None = None
         self.delay_s = 0.0
+        self.unreadable_at: int | None = None
         self.reads: list[list[tuple[int, int]]] = []
         self.bytes_read = 0
 
@@ -64,6 +65,8 @@ class FakeDrive:
         data = self.shards[key][offset : offset + length]
         if len(data) != length:
             raise ShardCorruptError("shorter than asked", slot=self.slot, key=key)
+        if self.unreadable_at is not None and offset <= self.unreadable_at < offset + length:
+            raise ShardCorruptError("the disk can't read a part of it", slot=self.slot, key=key)
         self.bytes_read += length
         return data
 

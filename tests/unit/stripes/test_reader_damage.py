@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecfs.errors import StripeLostError
+from ecfs.shard import parse_header
 from tests.unit.stripes.damage import BLOCK, DAMAGES, damage, subsets_up_to
 from tests.unit.stripes.fakes import Pool, payload_of
 
@@ -65,6 +66,37 @@ async def test_damage_in_other_blocks_of_more_than_m_shards_is_read_around():
     for index in range(6):
         pool.flip(fact, index, 4096 + index * BLOCK)
     assert await pool.reader.read(fact, 0, len(payload)) == payload
+
+
+@pytest.mark.parametrize("headers_known", [False, True])
+async def test_cut_off_shards_are_still_used_up_to_the_cut(headers_known):
+    """Every row has k whole blocks, but reading all of a shard at once fails on three of them."""
+    pool = Pool()
+    payload = payload_of(4 * 3 * BLOCK)
+    fact = await pool.store(payload)
+    if headers_known:
+        for index in range(6):
+            pool.reader.cache.put_header(fact, parse_header(pool.drive_of(fact, index).shards[fact.key]))
+    for index, blocks in ((0, 0), (1, 1), (2, 2), (3, 2)):
+        drive = pool.drive_of(fact, index)
+        drive.shards[fact.key] = drive.shards[fact.key][: 4096 + blocks * BLOCK + 5]
+    for row in range(2):
+        for index in range(4):
+            start = (3 * index + row) * BLOCK
+            assert await pool.reader.read(fact, start, BLOCK) == payload[start : start + BLOCK]
+    assert await pool.new_reader().read(fact, 6 * BLOCK, 2 * BLOCK) == payload[6 * BLOCK : 8 * BLOCK]
+    with pytest.raises(StripeLostError):
+        await pool.reader.read(fact, 8 * BLOCK, 1)
+
+
+async def test_one_unreadable_sector_costs_one_block_and_not_the_shard():
+    pool = Pool()
+    payload = payload_of(4 * 6 * BLOCK)
+    fact = await pool.store(payload)
+    for index in range(6):
+        pool.drive_of(fact, index).unreadable_at = 4096 + index * BLOCK + 99
+    assert await pool.reader.read(fact, 0, len(payload)) == payload
+    assert set(pool.bad_slots) >= {fact.slot_of(index) for index in range(4)}
 
 
 @settings(max_examples=150)

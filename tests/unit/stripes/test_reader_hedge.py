@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import trio
+import trio.testing
 
 from ecfs.errors import DriveTimeoutError, StripeLostError
 from ecfs.stripes.fact import StripeFact
@@ -71,6 +72,25 @@ async def test_a_late_answer_that_comes_before_the_spares_is_taken(autojump_cloc
     for index in (4, 5):
         pool.drive_of(fact, index).delay_s = 10
     assert await timed_read(pool, fact) == pytest.approx(0.05)
+    pool.reset_counters()
+    for index in (4, 5):
+        pool.drive_of(fact, index).delay_s = 0
+    assert await timed_read(pool, fact) == 0
+    assert not pool.drive_of(fact, 0).reads, "an answer that came late does not end the shunning"
+
+
+async def test_a_drive_is_not_late_because_somebody_else_held_up_the_event_loop(autojump_clock):
+    """A stripe that is being encoded blocks for some milliseconds; that must not double the reads."""
+    for _ in range(20):
+        pool = Pool()
+        fact = await pool.store(PAYLOAD)
+        for drive in pool.drives:
+            drive.delay_s = FLOOR_S / 2
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.reader.read, fact, 0, len(PAYLOAD))
+            await trio.testing.wait_all_tasks_blocked()
+            autojump_clock.jump(10 * FLOOR_S)
+        assert pool.slots_read() == sorted(fact.slot_of(index) for index in range(4))
 
 
 async def test_a_pool_that_is_slow_as_a_whole_still_answers(autojump_clock):

@@ -7,6 +7,7 @@ import pytest
 from ecfs.errors import DriveUnreachableError, FormatTooNewError, ShardCorruptError, ShardMissingError, StripeLostError
 from ecfs.geometry import Geometry, stripe_id
 from ecfs.shard import parse_header
+from ecfs.stripes.bad import BadShards
 from ecfs.stripes.reader import StripeReader
 from ecfs.stripes.writer import encode_stripe
 from tests.unit.stripes.damage import BLOCK, damage, lying_parity
@@ -167,6 +168,17 @@ async def test_slots_known_to_miss_theirs_are_asked_when_nothing_else_is_left():
     assert await pool.reader.read(fact, 0, 5000, [fact.slot_of(0), fact.slot_of(4)]) == payload
 
 
+async def test_slots_known_to_miss_theirs_are_not_reported_when_asked_in_need():
+    pool = Pool()
+    fact = await pool.store(payload_of(5000))
+    for index in (0, 1, 2):
+        damage(pool, fact, index, "missing")
+    with pytest.raises(StripeLostError) as caught:
+        await pool.reader.read(fact, 0, 5000, [fact.slot_of(0)])
+    assert set(caught.value.reasons) == {fact.slot_of(index) for index in (0, 1, 2)}
+    assert pool.bad_slots == sorted(fact.slot_of(index) for index in (1, 2))
+
+
 async def test_a_degraded_read_of_one_block_reads_one_block_of_k_shards():
     pool = Pool()
     payload = payload_of(4 * MIB)
@@ -186,6 +198,22 @@ async def test_rebuilt_blocks_are_cached():
     pool.reset_counters()
     assert await pool.reader.read(fact, 100, 100) == payload[100:200]
     assert pool.slots_read() == []
+    assert pool.reader.cache.block(fact, 0, 0) == payload[:BLOCK]
+
+
+async def test_a_bad_shard_is_reported_once_however_many_find_it_and_memory_of_it_is_bounded():
+    pool = Pool()
+    bad = BadShards(pool.on_bad, limit=10_000)
+    error = ShardMissingError("no such shard")
+    for stripe in range(1000):
+        for _ in range(2):
+            bad.report(stripe, 3, error)
+    assert pool.bad == [(stripe, 3, error) for stripe in range(1000)]
+    assert bad.is_known(999, 3)
+    assert not bad.is_known(999, 2)
+    assert not bad.is_known(0, 3)
+    bad.forget(999)
+    assert not bad.is_known(999, 3)
 
 
 # ---- verified shards that contradict each other -----------------------------------------------------------

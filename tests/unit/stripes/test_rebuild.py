@@ -57,6 +57,7 @@ async def test_bad_sources_are_passed_over_and_reported(kind):
     assert await pool.rebuild(fact, fact.slot_of(0)) == {fact.slot_of(0): before}
     told = {slot for slot, _ in pool.failures} | set(pool.bad_slots) | pool.unreadable
     assert told == {fact.slot_of(2)}
+    assert not any("contradicts" in str(error) for _, _, error in pool.bad), "should not have come as far as a decode"
 
 
 async def test_one_wrong_byte_anywhere_in_a_source_disqualifies_it():

@@ -15,7 +15,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 import pyfuse3
 from pyfuse3 import (
@@ -44,7 +44,7 @@ _VALID = 300.0
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_Method = Callable[Concatenate["EcfsOperations", _P], Coroutine[Any, Any, _R]]
+_Method = Callable[_P, Coroutine[Any, Any, _R]]
 
 
 def _handler(use: Use) -> Callable[[_Method[_P, _R]], _Method[_P, _R]]:
@@ -52,13 +52,13 @@ def _handler(use: Use) -> Callable[[_Method[_P, _R]], _Method[_P, _R]]:
 
     def contain(method: _Method[_P, _R]) -> _Method[_P, _R]:
         @functools.wraps(method)
-        async def contained(self: EcfsOperations, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        async def contained(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             try:
-                return await method(self, *args, **kwargs)
+                return await method(*args, **kwargs)
             except Exception as error:
                 raise FUSEError(_answer(error, use, method.__name__)) from error
 
-        return cast(_Method[_P, _R], contained)
+        return contained
 
     return contain
 

@@ -6,9 +6,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
+class Room(Protocol):
+    """Bytes usable for files, redundancy already taken off. free: what a writer can still store."""
+
+    @property
+    def total(self) -> int: ...
+
+    @property
+    def free(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class FileSpace:
-    """Bytes usable for files, redundancy already taken off. free: what a writer can still store."""
+    """The plainest `Room`."""
 
     total: int
     free: int
@@ -55,5 +65,5 @@ class FileData(Protocol):
     def allocated(self, ino: int) -> int:
         """Bytes of the file that take space, those not yet committed included; holes do not count."""
 
-    def space(self) -> FileSpace:
+    def usable(self) -> Room:
         """For statfs."""

@@ -59,7 +59,7 @@ class FileSystem:
 
     def usage(self) -> Usage:
         """For statfs."""
-        space = self._core.data.space()
+        space = self._core.data.usable()
         used, _ = self._core.names.counts()
         return Usage(
             block=BLOCK,

@@ -78,7 +78,7 @@ class FakeData:
     def allocated(self, ino: int) -> int:
         return len(self._pages.get(ino, {})) * PAGE
 
-    def space(self) -> FileSpace:
+    def usable(self) -> FileSpace:
         used = sum(len(pages) for pages in self._pages.values()) * PAGE
         return FileSpace(total=self._total, free=self._total - used)
 

@@ -7,7 +7,7 @@ two awaits is in docs/CONCURRENCY.md.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import trio
 
@@ -140,8 +140,9 @@ class Engine:
             self._first_change = now
             self._wake.set()
         self._last_change = now
-        if self.db.changes > self.pool.settings.commit_rows:
-            self.request_commit()
+        settings = self.pool.settings
+        if self.db.changes > settings.commit_rows or self.db.patchset_estimate() > settings.commit_bytes:
+            self.request_commit()  # R17: a commit stays small enough to be taken in without a stall
 
     def _seal_full(self) -> None:
         for stripe in self.sealer.seal_full():
@@ -232,10 +233,8 @@ class Engine:
                 await self._stripe_queued.wait()
                 continue
             stripe = self.committer.queue.pop(0)
-            try:
+            with suppress(EcfsError):  # the commit meets the same and reports it
                 await self.settler.place(stripe)
-            except EcfsError:
-                pass  # the commit meets the same and reports it
             self._report_progress()
 
     async def _sample_loop(self) -> None:

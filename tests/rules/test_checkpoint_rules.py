@@ -1,0 +1,175 @@
+"""R8, R16, R17, R23: checkpoints, inline data, commit size, full drives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from ecfs.commit.engine import Engine
+from ecfs.errors import DriveUnreachableError, PoolFullError
+from ecfs.shard import shard_key
+from tests.memory_pool import MemoryPool
+from tests.unit.commit.test_engine import INO, data, make_file, write
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> MemoryPool:
+    pool = MemoryPool(tmp_path)
+    await pool.create()
+    return pool
+
+
+async def checkpoint(engine: Engine) -> None:
+    """One more checkpoint, finished."""
+    newest = engine.pool.checkpoints[0]
+    engine.request_checkpoint()
+    while engine.pool.checkpoints[0] == newest or engine.checkpointer.lock.locked():
+        await trio.sleep(0.1)
+
+
+async def test_r08_two_checkpoints_are_kept_and_the_journal_from_the_older_on(pool: MemoryPool) -> None:
+    async with pool.engine(clean=False) as engine:
+        for ino in range(10, 16):
+            await make_file(engine, ino)
+            await checkpoint(engine)
+        kept = engine.pool.checkpoints
+        shards = {entry.key async for entry in pool.drives[0].list("c/")}
+        assert shards == {shard_key("c", row[0]) for each in kept for row in each.stripes}
+        assert len(kept) == 2
+
+
+async def test_r08_when_the_newest_checkpoint_is_lost_the_older_one_and_the_journal_give_the_same(
+    pool: MemoryPool,
+) -> None:
+    async with pool.engine(clean=False) as engine:
+        for ino in range(10, 20):
+            await make_file(engine, ino)
+            await engine.sync()
+            if ino in (13, 16):
+                await checkpoint(engine)
+        newest = engine.pool.checkpoints[0]
+    pool.crash()
+    for slot in (0, 1, 2):
+        for row in newest.stripes:
+            pool.stores[slot].raw(shard_key("c", row[0]))[5000] ^= 1
+    async with pool.engine() as engine:
+        assert engine.db.names.counts()[0] == 11
+        assert any("checkpoint" in note for note in engine.pool.notes)
+
+
+async def test_r08_a_crash_before_the_superblocks_leaves_the_older_checkpoint_whole(pool: MemoryPool) -> None:
+    async with pool.engine(clean=False) as engine:
+        await make_file(engine, 10)
+        await checkpoint(engine)
+        await make_file(engine, 11)
+
+        def cut(operation: str, key: str) -> None:
+            if operation == "write_blob":
+                raise DriveUnreachableError("power")
+
+        for drive in pool.drives:
+            drive.on_operation = cut
+        engine.request_checkpoint()
+        with trio.move_on_after(1):
+            await engine.sync()
+            await trio.sleep(0.5)
+    pool.crash()
+    async with pool.engine() as engine:
+        assert {name for _, name, _ in engine.db.names.entries(1, 0, 9)} == {b"f10", b"f11"}
+
+
+async def test_r16_small_synced_writes_are_inline_and_packed_later(tmp_path: Path, autojump_clock: MockClock) -> None:
+    pool = MemoryPool(tmp_path, pack_inline_at=100_000)
+    await pool.create()
+    async with pool.engine() as engine:
+        await make_file(engine)
+        for at in range(60):
+            await write(engine, at * 4096, data(4096, at))
+            await engine.sync()
+        await trio.sleep(10)
+        assert engine.db.files.inline_total <= 100_000
+        for at in range(60):
+            assert await engine.read(INO, at * 4096, 4096) == data(4096, at)
+
+
+async def test_r17_a_commit_closes_when_it_has_many_rows(pool: MemoryPool, autojump_clock: MockClock) -> None:
+    async with pool.engine() as engine:
+        for ino in range(10, 10 + 5000):
+            await make_file(engine, ino)
+        assert engine.committed >= 1
+
+
+# ---- R23 ------------------------------------------------------------------------------------------------------------
+
+
+async def small_pool(tmp_path: Path, capacity: int) -> MemoryPool:
+    pool = MemoryPool(tmp_path, stripe_size=MIB, seal_at=MIB, sealed_limit=4 * MIB, dirty_limit=4 * MIB)
+    await pool.create()
+    for store in pool.stores:
+        store.capacity = capacity
+    return pool
+
+
+async def fill(engine: Engine, ino: int) -> int:
+    """Write until it is full; returns how many bytes were taken."""
+    await make_file(engine, ino)
+    size = 0
+    try:
+        while size < 1 << 30:
+            await write(engine, size, data(100_000, ino), ino)
+            size += 100_000
+    except PoolFullError:
+        return size
+    raise AssertionError("never full")
+
+
+async def test_r23_full_is_enospc_before_any_shard_and_deleting_makes_room(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    pool = await small_pool(tmp_path, 12 * MIB)
+    async with pool.engine() as engine:
+        size = await fill(engine, 8)
+        await engine.sync()
+        assert not engine.stalled
+        assert all(member.up and member.in_w for member in engine.pool.members)
+        assert engine.db.ledger.counts(frozenset()).missing == 0
+        assert await engine.read(8, 0, 100_000) == data(100_000, 8)
+        await engine.admit(0, deleting=True)
+        with engine.db.atomic():
+            engine.remove(8)
+        engine.changed()
+        again = await fill(engine, 9)
+        assert again > size * 0.7
+        assert await engine.read(9, 100_000, 100_000) == data(100_000, 9)
+
+
+async def test_r23_one_full_drive_is_enospc_and_nobody_is_taken_out(tmp_path: Path, autojump_clock: MockClock) -> None:
+    pool = await small_pool(tmp_path, 100 * MIB)
+    pool.stores[2].capacity = 8 * MIB
+    async with pool.engine() as engine:
+        await fill(engine, 8)
+        await engine.sync()
+        assert all(member.up and member.in_w for member in engine.pool.members)
+
+
+async def test_space_stays_under_three_times_the_live_payload_under_overwrites(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    pool = MemoryPool(tmp_path, stripe_size=MIB, seal_at=MIB, compact_slack=MIB, inline_at_most=0)
+    await pool.create()
+    async with pool.engine() as engine:
+        await make_file(engine)
+        await write(engine, 0, data(8 * MIB))
+        for at in range(1500):
+            await write(engine, (at * 7919 % 2048) * 4096, data(4096, at))
+            if at % 50 == 0:
+                await engine.sync()
+        await trio.sleep(30)
+        assert engine.db.ledger.total_length() < 3 * 8 * MIB
+        stored = sum(store.used for store in pool.stores)
+        assert stored < 3 * 8 * MIB * 1.6

@@ -1,4 +1,4 @@
-"""Stripes between sealing and being settled: their payload stays in memory and readable until every shard is settled."""
+"""Stripes between sealing and being settled: the payload stays in memory, readable, until every shard is settled."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Directories:
         """A handle; of a directory that was removed while in use too. Raises ESTALE, ENOTDIR."""
         if not stat.S_ISDIR(self._core.inode(ino).mode):
             raise FsError(errno.ENOTDIR)
-        return self._core.handles.open(ino, 0, privileged=caller.privileged, failures=self._core.data.failures)
+        return self._core.handles.open(ino, privileged=caller.privileged, failures=self._core.data.failures)
 
     def read(self, fh: int, position: int) -> Iterator[DirEntry]:
         """The entries after `position` (0 = from the start), read as they are asked for. Raises EBADF.
@@ -67,12 +67,9 @@ class Directories:
         return self._core.names.inode(directory.parent) or directory
 
     async def fsync(self, fh: int) -> None:
-        """As for files: everything answered before is durable."""
-        handle = self._core.handles.get(fh)
-        try:
-            await self._core.data.sync()
-        finally:
-            handle.heard = self._core.data.failures
+        """Return when everything answered before is durable. Raises EBADF and what the data raises."""
+        self._core.handles.get(fh)
+        await self._core.data.sync()
 
     async def release(self, fh: int) -> None:
         """Raises EBADF."""

@@ -33,7 +33,7 @@ class Files:
             raise FsError(errno.EISDIR)
         if stat.S_ISLNK(inode.mode):
             raise FsError(errno.ELOOP)
-        fh = self._core.handles.open(ino, flags, privileged=caller.privileged, failures=self._core.data.failures)
+        fh = self._core.handles.open(ino, privileged=caller.privileged, failures=self._core.data.failures)
         if flags & os.O_TRUNC:
             await self._truncate_for(fh, ino, caller)
         return fh

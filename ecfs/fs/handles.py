@@ -21,7 +21,6 @@ class Handle:
     """
 
     ino: int
-    flags: int
     privileged: bool
     heard: int
 
@@ -48,10 +47,10 @@ class Handles:
         self._lookups: Counter[int] = Counter()
         self._writes: dict[int, _Writes] = {}
 
-    def open(self, ino: int, flags: int, *, privileged: bool, failures: int) -> int:
+    def open(self, ino: int, *, privileged: bool, failures: int) -> int:
         """A new handle's number, never used before in this mount."""
         self._last += 1
-        self._open[self._last] = Handle(ino, flags, privileged, failures)
+        self._open[self._last] = Handle(ino, privileged, failures)
         self._uses[ino] += 1
         return self._last
 

@@ -19,13 +19,13 @@ _BLOBS_PER_STEP = 100
 """A blob may have 128 KiB."""
 
 
-def cross_check(db: Database, chunk: int = 5_000) -> Iterator[str]:
+def cross_check(db: Database, chunk: int = 2_000) -> Iterator[str]:
     """Every disagreement, one line each."""
     for findings in check_steps(db, chunk):
         yield from findings
 
 
-def check_steps(db: Database, chunk: int = 5_000) -> Iterator[list[str]]:
+def check_steps(db: Database, chunk: int = 2_000) -> Iterator[list[str]]:
     """As `cross_check`, but yields after every `chunk` rows, mostly an empty list. May be abandoned at any time."""
     for part in (_sources, _live_rows, _extents, _blobs, _inodes, _directories, _entries, _belongings):
         yield from part(db, chunk)

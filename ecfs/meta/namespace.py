@@ -58,8 +58,9 @@ class Namespace:
         self._store.undo(partial(self._cache.pop, ino, None))
 
     def _remember(self, inode: Inode) -> None:
-        if len(self._cache) >= self._cache_limit and inode.ino not in self._cache:
-            del self._cache[next(iter(self._cache))]
+        if len(self._cache) >= self._cache_limit:
+            # All at once: taking the oldest out of a dict one by one walks over the holes left by those before it.
+            self._cache.clear()
         self._cache[inode.ino] = inode
 
     def new_ino(self) -> int:

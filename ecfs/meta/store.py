@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -45,6 +45,13 @@ class Store:
     def all(self, sql: str, *values: object) -> list[Row]:
         try:
             return self._execute(sql, values).fetchall()
+        except apsw.Error as error:
+            raise self.failed(error) from error
+
+    def each(self, sql: str, *values: object) -> Iterator[Row]:
+        """Rows one by one, for a reader that stops early. Nothing may be changed before it has stopped."""
+        try:
+            yield from self._execute(sql, values)
         except apsw.Error as error:
             raise self.failed(error) from error
 

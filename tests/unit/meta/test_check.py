@@ -53,7 +53,7 @@ DAMAGE = {
     "INSERT INTO live VALUES (77, 5)": ["counts 5 live bytes, no extent"],
     "UPDATE extent SET length = 101 WHERE offset = 0": ["live bytes", "extents overlap at 100"],
     "UPDATE extent SET length = 0 WHERE source < 0": ["impossible extent at 100"],
-    "INSERT INTO extent VALUES (99, 0, 5, -1, 0)": ["inode 99: has an extent"],
+    "INSERT INTO extent VALUES (99, 0, 0, 5, -1, 0)": ["inode 99: has an extent"],
     "DELETE FROM inline": ["inline data 1 is referred to", "inline_bytes counts 5, is 0"],
     "UPDATE inline SET data = x'3132333436'": ["fails its checksum"],
     "DELETE FROM extent WHERE source < 0": ["inline data 1 is referred to by nothing"],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ecfs.errors import CorruptError
 from ecfs.meta import Extent, Outcome, cross_check
-from ecfs.meta.files import MAX_OFFSET
+from ecfs.meta.files import MAX_OFFSET, spread
 from tests.unit.meta.helpers import add_file, add_root, database, row, stripe
 
 A, B, C = stripe(1), stripe(2), stripe(3)
@@ -54,6 +54,12 @@ def test_extents_are_trimmed_to_what_is_asked(db):
     assert db.files.extents(2, 12, 15) == [Extent(2, 12, 3, A, 102)]
     assert db.files.extents(2, 0, 10) == db.files.extents(2, 20, 30) == db.files.extents(3, 0, 99) == []
     assert db.files.extents(2, 15, 15) == []
+
+
+@pytest.mark.parametrize("step", [1, 4096, 1 << 17, 4 << 20, 1 << 32])
+def test_keys_of_aligned_offsets_fill_the_buckets_of_a_session(step):
+    # 4,000 rows of one commit in 8,192 buckets: chance would use 3,164 of them; offsets alone use one or two.
+    assert len({spread(number * step) % 8192 for number in range(4000)}) > 3000
 
 
 @pytest.mark.parametrize("bad", [(-1, 5, A, 0), (0, 0, A, 0), (0, 5, 0, 0), (0, 5, A, -1), (MAX_OFFSET, 5, A, 0)])

@@ -162,4 +162,4 @@ def test_cache_is_bounded_and_still_right(db):
         found = names.inode(ino)
         assert found is not None
         assert found.size == ino
-    assert len(names._cache) == 3
+    assert 0 < len(names._cache) <= 3

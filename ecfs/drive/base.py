@@ -191,6 +191,10 @@ class Drive(ABC):
     @abstractmethod
     async def space(self) -> Space: ...
 
+    def read_latency_p95(self) -> float:
+        """Seconds within which 95 % of recent reads were answered; 0.0 where nobody keeps count."""
+        return 0.0
+
     async def strays(self, limit: int = 1000) -> list[str]:
         """Up to `limit` names in the place that are not ecfs's own, where it can have such (R22)."""
         return []

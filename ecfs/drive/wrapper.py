@@ -42,6 +42,9 @@ class DriveWrapper(Drive):
     def abandoned(self) -> int:
         return self.inner.abandoned
 
+    def read_latency_p95(self) -> float:
+        return self.inner.read_latency_p95()
+
     async def attach(self, *, exclusive: bool) -> None:
         await self.around("attach", None, lambda: self.inner.attach(exclusive=exclusive))
 

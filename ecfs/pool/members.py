@@ -123,7 +123,7 @@ class Members:
 
     def latency_p95(self, slot: int) -> float:
         drive = self._members[slot].drive
-        return float(getattr(drive, "latency_p95", 0.0) or 0.0)
+        return 0.0 if drive is None else drive.read_latency_p95()
 
     def count_error(self, member: Member, error: DriveError) -> None:
         kind = type(error).__name__.removesuffix("Error")

@@ -58,6 +58,7 @@ class Database:
 
         def make(store: Store) -> None:
             create_tables(store)
+            check_tables(store)
             outcomes.put_geometry(store, geometry)
 
         return cls(*_open(scratch_dir, (), make))

@@ -217,11 +217,6 @@ class Files:
         )  # fmt: skip
         return [Liveness(*row) for row in rows]
 
-    def forget(self) -> None:
-        """Drops what is gathered in memory; only for a replay, which requires that there is nothing."""
-        self._pending.clear()
-        self._dead.clear()
-
 
 def _trimmed(row: Row, lo: int, hi: int) -> Extent:
     ino, offset, length, source, source_offset = row

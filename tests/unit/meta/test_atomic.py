@@ -119,3 +119,43 @@ def test_full_scratch_loses_the_transaction_and_everything_is_refused_from_then_
 def test_no_freeze_inside_an_operation(db, call):
     with pytest.raises(RuntimeError), db.atomic():
         call(db, 2)
+
+
+def test_freeze_that_cannot_commit_says_so_and_nothing_is_served_any_more(db):
+    db.names.update_inode(2, size=5)
+    db.store.connection.execute("ROLLBACK")
+    with pytest.raises(EcfsError):
+        db.freeze(2)
+    with pytest.raises(CorruptError, match="remount"):
+        db.names.lookup(1, b"kept")
+
+
+def test_size_of_the_running_commit_is_known_before_the_freeze(db):
+    assert (db.changes, db.patchset_estimate()) == (0, 0)
+    for number in range(50):
+        db.names.set_xattr(2, b"user.%d" % number, bytes(1000))
+    assert db.changes == 50
+    assert 50_000 < len(db.freeze(2)) <= 55_000
+    assert (db.changes, db.patchset_estimate()) == (0, 0)
+
+
+def test_estimate_is_an_upper_limit(db):
+    db.names.set_xattr(2, b"user.a", bytes(5000))
+    db.names.set_xattr(2, b"user.a", bytes(10))
+    estimate = db.patchset_estimate()
+    assert len(db.freeze(2)) <= estimate + 100  # the counters are written by the freeze itself
+
+
+def count_and_fail(db):
+    db.counters.set("stripe_counter", 7)
+    write_and_fail(db)
+
+
+def test_counter_that_was_set_is_committed_even_if_the_operation_failed(db):
+    with pytest.raises(Oops), db.atomic():
+        count_and_fail(db)
+    db.freeze(2)
+    db.counters.reload()
+    assert db.counters["stripe_counter"] == 7
+    with pytest.raises(KeyError):
+        db.counters.set("unheard", 1)

@@ -96,7 +96,7 @@ class LocalDrive(Drive):
 
     async def attach(self, *, exclusive: bool) -> None:
         await self.close()
-        root = await self._at_place(lambda: self._open(exclusive=exclusive))
+        root = await self._at_place(lambda: self._open(exclusive=exclusive), _let_go)
         self._take(root, exclusive=exclusive)
 
     def _open(self, *, exclusive: bool) -> Root:
@@ -141,7 +141,7 @@ class LocalDrive(Drive):
     async def create(self, blobs: Mapping[str, bytes]) -> None:
         blobs = check_blobs(blobs)
         await self.close()
-        self._take(await self._at_place(lambda: self._build(blobs)), exclusive=True)
+        self._take(await self._at_place(lambda: self._build(blobs), _let_go), exclusive=True)
 
     def _build(self, blobs: Mapping[str, bytes]) -> Root:
         self._refuse_network()
@@ -255,14 +255,14 @@ class LocalDrive(Drive):
             raise DriveLockedError("attached for reading only", slot=self.slot)
         return self._root
 
-    async def _at_place(self, work: Callable[[], T]) -> T:
+    async def _at_place(self, work: Callable[[], T], discard: Callable[[T], None] | None = None) -> T:
         """Run work() about the path, whether or not a drive is attached."""
 
         def call() -> T:
             with labelled(self.slot, missing=DriveUnreachableError):
                 return work()
 
-        return await self._threads.run(call)
+        return await self._threads.run(call, discard)
 
     async def _run(
         self,
@@ -276,7 +276,8 @@ class LocalDrive(Drive):
         root = self._attached(exclusive=exclusive)
 
         def call() -> T:
-            with labelled(self.slot, key, missing):
+            # Holding the directory keeps its lock, too, until the last call that may still write has returned.
+            with labelled(self.slot, key, missing), root.directory.use():
                 try:
                     return work(root)
                 except (FileNotFoundError, DriveUnreachableError):
@@ -294,6 +295,11 @@ class LocalDrive(Drive):
             return work(root)
 
         return await self._run(guarded, key=key, missing=DriveUnreachableError, exclusive=True)
+
+
+def _let_go(root: Root) -> None:
+    """An attach that was given up must not keep the lock."""
+    root.directory.close()
 
 
 def _check_alive(root: Root) -> None:

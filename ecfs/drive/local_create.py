@@ -88,7 +88,6 @@ def build(path: str, blobs: Mapping[str, bytes], token: Token, *, lock_required:
         root = _build_beside(path, target, blobs, token, lock_required=lock_required)
     if root is None:
         root = _build_in_place(path, blobs, token, lock_required=lock_required)
-    sign(root)
     return root
 
 
@@ -118,6 +117,7 @@ def _build_beside(
             os.rename(building, name, src_dir_fd=parent, dst_dir_fd=parent)
             os.fsync(parent)
             root.check()
+            sign(root)
             return root
         except BaseException:
             root.directory.close()
@@ -191,6 +191,7 @@ def _build_in_place(path: str, blobs: Mapping[str, bytes], token: Token, *, lock
                 root.replace_small(name, blobs[name])  # the identity comes last: with it the drive is complete
             root.remove_leftovers()
             os.fsync(directory)
+        sign(root)
         return root
     except BaseException:
         root.directory.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import trio
 
@@ -27,11 +27,14 @@ class Threads:
         self.abandoned = 0
         """Calls that nobody waits for any more and that have not returned."""
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """The result of work(). When cancelled, work that has begun goes on; work that has not never begins."""
-        call = _Call(self)
+    async def run(self, work: Callable[[], T], discard: Callable[[T], None] | None = None) -> T:
+        """The result of work(). When cancelled, work that has begun goes on; work that has not never begins.
+
+        discard: gets, in a thread, the result that nobody waits for any more, such as a descriptor to be closed.
+        """
+        call = _Call(self, work, discard)
         try:
-            return await trio.to_thread.run_sync(call.work, work, limiter=self._limiter, abandon_on_cancel=True)
+            return await trio.to_thread.run_sync(call.work, limiter=self._limiter, abandon_on_cancel=True)
         except trio.Cancelled:
             call.abandon()
             raise
@@ -41,36 +44,53 @@ class Threads:
             self.abandoned += change
 
 
-class _Call:
+class _Call(Generic[T]):
     """One call on its way: waiting, running, done, or given up."""
 
-    def __init__(self, owner: Threads) -> None:
+    def __init__(self, owner: Threads, work: Callable[[], T], discard: Callable[[T], None] | None) -> None:
         self._owner = owner
+        self._work = work
+        self._discard = discard
         self._guard = threading.Lock()
         self._running = False
         self._given_up = False
+        self._results: list[T] = []
 
-    def work(self, work: Callable[[], T]) -> T:
+    def work(self) -> T:
         with self._guard:
             if self._given_up:
                 raise RuntimeError("given up before it began")  # nobody waits for this
             self._running = True
         try:
-            return work()
+            result = self._work()
+            with self._guard:
+                self._results.append(result)
+            return result
         finally:
             self._returned()
 
     def _returned(self) -> None:
         with self._guard:
             self._running = False
-            if self._given_up:
-                self._owner.count(-1)
+            given_up = self._given_up
+        if given_up:
+            self._throw_away()
+            self._owner.count(-1)
 
     def abandon(self) -> None:
         with self._guard:
             self._given_up = True
-            if self._running:
+            running = self._running
+            if running:
                 self._owner.count(+1)
+        if not running:
+            # It may have returned a moment before it was given up.
+            trio.lowlevel.start_thread_soon(self._throw_away, lambda result: None)
+
+    def _throw_away(self) -> None:
+        if self._discard is not None:
+            for result in self._results:
+                self._discard(result)
 
 
 def close_soon(things: Iterable[Held[int]]) -> None:

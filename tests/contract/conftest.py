@@ -1,0 +1,36 @@
+"""A place of every kind, and a drive on it that is ready to be written."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from ecfs.drive.base import Drive, Writer
+from tests.contract.places import LocalPlace, MemoryPlace, Place
+
+WRITER = Writer(2, "a" * 32)
+
+
+@pytest.fixture(params=["local", "local-wrapped", "memory", "memory-wrapped", "memory-node"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    kind: str = request.param
+    place: Place
+    if kind.startswith("local"):
+        place = LocalPlace(tmp_path / "d3", monkeypatch)
+    else:
+        place = MemoryPlace(lockable=not kind.endswith("node"))
+    place.wrapped = kind.endswith("wrapped")
+    return place
+
+
+@pytest.fixture
+async def drive(place: Place) -> AsyncIterator[Drive]:
+    """Created, fenced for WRITER, with room for shards of epoch 2."""
+    drive = place.open()
+    await drive.create({"identity": b"who", "rescue.py": b"help"})
+    await drive.fence(WRITER)
+    await drive.prepare([2])
+    yield drive
+    await drive.close()

@@ -35,6 +35,7 @@ class SpaceKeeper:
     def __init__(self, pool: OpenedPool) -> None:
         self._pool = pool
         self._promised = 0
+        self._sampled: Usable | None = None
         self.image_bytes = max((c.length for c in pool.checkpoints), default=0)
 
     async def sample(self) -> None:
@@ -44,6 +45,7 @@ class SpaceKeeper:
             for member in self._pool.members.up():
                 nursery.start_soon(self._sample_one, member.slot)
         self._promised -= promised
+        self._sampled = self._measure()
 
     async def _sample_one(self, slot: int) -> None:
         member = self._pool.members[slot]
@@ -60,7 +62,13 @@ class SpaceKeeper:
         self._promised += size + DATA_OFFSET
 
     def usable(self) -> Usable | None:
-        """None until the drives were asked for the first time."""
+        """As of the last sample, less what was promised since. None until the drives were asked for the first time."""
+        sampled = self._sampled
+        if sampled is None:
+            return None
+        return Usable(sampled.total, max(sampled.free - self._promised, 0), sampled.kept)
+
+    def _measure(self) -> Usable | None:
         members = [m for m in self._pool.members.up() if m.space is not None]
         if not members:
             return None
@@ -75,8 +83,7 @@ class SpaceKeeper:
             totals.append(member.space.total // slots)
             keeps.append(keep)
             frees.append(member.space.free // slots - keep)
-        free = min(frees) * k - self._promised
-        return Usable(min(totals) * k, max(free, 0), min(keeps) * k)
+        return Usable(min(totals) * k, max(min(frees), 0) * k, min(keeps) * k)
 
     def _reserve(self, slot_total: int) -> int:
         settings, k = self._pool.settings, self._pool.geometry.k

@@ -1,13 +1,95 @@
-"""The command line: one module per command, gathered in the group `main`."""
+"""The command line: one module per command, imported when it is typed, so that `ecfs --help` is quick."""
 
 from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
 
 import click
 
 from ecfs import __version__
 
+COMMANDS = {
+    "create": "Make a pool.",
+    "mount": "Mount a pool on a folder.",
+    "umount": "Store everything and unmount.",
+    "sync": "Make everything written so far durable.",
+    "status": "Say how a pool is, and what to do.",
+}
+"""Every command with its short help, in the order of a first day."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class Commands(click.Group):
+    """Finds a command's module by its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"ecfs.cli.{cmd_name}").command
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+EPILOG = """\b
+Exit status: 0 healthy or done; 1 works, but redundancy is missing;
+2 bad usage or refused; 3 data is lost or can't be decoded right now."""
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.version_option(__version__, prog_name="ecfs", message="%(prog)s %(version)s")
-def main() -> None:
+def group() -> None:
     """A folder whose files survive the loss of any two of six drives."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; its exit status. Every expected failure is one line on standard error."""
+    try:
+        status = group.main(args=arguments, prog_name="ecfs", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.UsageError as error:
+        return _complain(_usage_line(error), 2)
+    except click.ClickException as error:
+        return _complain(error.format_message(), 2)
+    except (click.Abort, KeyboardInterrupt):
+        return _complain("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output has left; the interpreter must not complain about that when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        return _failed(error)
+
+
+def _usage_line(error: click.UsageError) -> str:
+    text = " ".join(error.format_message().split()).rstrip(".")
+    command = error.ctx.command_path if error.ctx is not None else "ecfs"
+    return f"{text} (see: {command} --help)"
+
+
+def _failed(error: Exception) -> int:
+    from ecfs.control.failure import expected, leaves
+
+    if os.environ.get("ECFS_DEBUG"):
+        traceback.print_exc()
+    known = expected(error)
+    if known is not None:
+        return _complain(str(known), known.exit_status)
+    first = next(leaves(error))
+    text = f"{type(first).__name__}: {first}"
+    return _complain(f"unexpected error, please report it ({text}); ECFS_DEBUG=1 shows where", 2)
+
+
+def _complain(text: str, status: int) -> int:
+    click.echo("ecfs: " + " ".join(text.split()), err=True)
+    return status

@@ -135,3 +135,10 @@ def render_pool_file(file: PoolFile) -> str:
     document.add("pool", pool)
     document.add("drive", drives)
     return tomlkit.dumps(document)
+
+
+def with_pool_id(text: str, pool_id: str) -> str:
+    """A pool file that a person wrote, with the id filled in and everything else, comments too, as it was."""
+    document = tomlkit.parse(text)
+    document["pool"]["id"] = pool_id
+    return tomlkit.dumps(document)

@@ -1,0 +1,78 @@
+"""`ecfs mount`: mount a pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ecfs.mount.background import Voice
+    from ecfs.mount.serving import Plan
+
+
+@click.command()
+@click.argument("pool", type=click.Path(path_type=Path))
+@click.argument("mountpoint")
+@click.option("-f", "--foreground", is_flag=True, help="Stay in front, log to standard error; Ctrl-C ends it cleanly.")
+@click.option("-o", "options", multiple=True, metavar="OPT[,OPT…]", help="ro, writeback, allow_other, nosuid, nodev, …")
+@click.option("--no-create", is_flag=True, help="Never make a pool, not even in a directory without one.")
+def command(pool: Path, mountpoint: str, foreground: bool, options: tuple[str, ...], no_create: bool) -> int:
+    """Mount POOL on the folder MOUNTPOINT; returns when it works.
+
+    In a directory that has no pool.toml and whose d0 … d5 are absent or empty, a pool is made first.
+    """
+    from ecfs.mount.planning import plan_mount
+
+    plan, notes = plan_mount(pool, mountpoint, options, create=not no_create)
+    for note in notes:
+        _say(note)
+    if foreground:
+        return _in_front(plan)
+    from ecfs.mount.background import in_background
+
+    in_background(lambda voice: _serve(plan, voice), _say, Path(plan.log))
+    click.echo(f"Mounted on {mountpoint}.")
+    return 0
+
+
+def _say(text: str) -> None:
+    click.echo(f"ecfs: {text}")
+
+
+def _in_front(plan: Plan) -> int:
+    import trio
+
+    from ecfs.mount.background import log_to
+    from ecfs.mount.serving import serve
+
+    log_to(None)
+    plan.say, plan.ready, plan.log = _say, lambda: _say(f"mounted on {plan.point}; Ctrl-C ends it"), "standard error"
+    return 0 if trio.run(serve, plan) else 1
+
+
+def _serve(plan: Plan, voice: Voice) -> int:
+    """In the daemon."""
+    import logging
+    import os
+
+    import trio
+
+    from ecfs.control.failure import expected
+    from ecfs.mount.serving import serve
+
+    def ready() -> None:
+        os.chdir("/")  # a daemon must not keep a disk busy by standing on it
+        voice.ready()
+
+    plan.say, plan.ready = voice.say, ready
+    try:
+        return 0 if trio.run(serve, plan) else 1
+    except Exception as error:
+        known = expected(error)
+        if known is None:
+            raise
+        logging.getLogger(__name__).error("%s", known)
+        voice.fail(known)
+        return known.exit_status

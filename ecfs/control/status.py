@@ -1,0 +1,149 @@
+"""What a pool says of itself, as data: the one source of `ecfs status`, its JSON and everything built on it.
+
+Schema 1. Times are whole seconds since 1970, sizes are bytes, null means "not known". Members are only ever added.
+"Healthy" is said only of what is known: every drive online, no shard missing, none known bad, none unverified
+(promise 6). When it was last verified is a figure of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ecfs.commit.engine import Engine
+from ecfs.commit.space import Usable
+from ecfs.heal.report import ScrubProgress, ScrubReport
+from ecfs.journal.opened import OpenedPool
+from ecfs.pool.members import Member
+
+SCHEMA = 1
+HEALTHY, DEGRADED, FAILED = "healthy", "degraded", "failed"
+EXIT_STATUS = {HEALTHY: 0, DEGRADED: 1, FAILED: 3}
+SECOND = 1_000_000_000
+
+Status = dict[str, Any]
+
+
+def build_status(
+    pool: OpenedPool,
+    *,
+    usable: Usable | None,
+    engine: Engine | None = None,
+    running: ScrubProgress | None = None,
+    last: ScrubReport | None = None,
+) -> Status:
+    """engine: of a mounted pool. running, last: the scrub on its way and the last one that ended."""
+    status: Status = {
+        "schema": SCHEMA,
+        "state": "",
+        "pool": {"id": pool.pool_id.hex(), "data": pool.geometry.k, "parity": pool.geometry.m},
+        "drives": [_drive(member) for member in pool.members],
+        "stripes": pool.db.ledger.counts(pool.members.out_slots())._asdict(),
+        "capacity": _capacity(pool, usable),
+        "scrub": _scrub(running, last),
+        "commits": _commits(engine),
+        "memory": _memory(pool, engine),
+        "notes": list(pool.notes),
+    }
+    status["state"] = state_of(status)
+    return status
+
+
+def state_of(status: Status) -> str:
+    """The one word. Failed: something can't be read or written as promised right now."""
+    online = [drive for drive in status["drives"] if drive["usable"]]
+    stripes, commits, scrub = status["stripes"], status["commits"], status["scrub"]
+    if len(online) < status["pool"]["data"] or stripes["total"] is None:
+        return FAILED
+    if stripes["lost"] or scrub["lost"] or commits["stalled"] or commits["fenced"]:
+        return FAILED
+    whole = all(drive["state"] == "online" for drive in status["drives"])
+    return HEALTHY if whole and stripes["full"] == stripes["total"] and not scrub["pending"] else DEGRADED
+
+
+def _drive(member: Member) -> Status:
+    return {
+        "slot": member.slot,
+        "url": member.url,
+        "state": member.state,
+        "usable": member.up,
+        "reason": member.reason,
+        "since": member.since_ns // SECOND or None,
+        "total": member.space.total if member.space else None,
+        "free": member.space.free if member.space else None,
+        "errors": dict(member.errors),
+    }
+
+
+def _capacity(pool: OpenedPool, usable: Usable | None) -> Status:
+    """total and free are what the drives have room for; used is what files and their old versions hold of it now."""
+    return {
+        "total": usable.total if usable else None,
+        "used": pool.db.ledger.total_length() + pool.db.files.inline_total,
+        "free": usable.free if usable else None,
+        "files": pool.db.names.counts()[0],
+    }
+
+
+def _scrub(running: ScrubProgress | None, last: ScrubReport | None) -> Status:
+    return {
+        "running": running is not None,
+        "progress": progress_json(running) if running else None,
+        "last_finished": last.finished_ns // SECOND or None if last else None,
+        "checked": last.checked if last else None,
+        "repaired": last.repaired if last else None,
+        "pending": last.pending if last else None,
+        "lost": last.lost if last else None,
+    }
+
+
+def progress_json(progress: ScrubProgress) -> Status:
+    return {name: getattr(progress, name) for name in ScrubProgress.__dataclass_fields__}
+
+
+def _commits(engine: Engine | None) -> Status:
+    """stalled: why nothing becomes durable now; since when it has not."""
+    return {
+        "last": engine.last_commit_ns // SECOND or None if engine else None,
+        "stalled": engine.stalled if engine else "",
+        "stalled_since": engine.stalled_since_ns // SECOND if engine and engine.stalled else None,
+        "fenced": engine.fenced if engine else "",
+    }
+
+
+def _memory(pool: OpenedPool, engine: Engine | None) -> Status:
+    """What is held against its bound; nothing of an unmounted pool."""
+    if engine is None:
+        return {}
+    settings = pool.settings
+    return {
+        "dirty": {"used": engine.dirty.total, "limit": settings.dirty_limit},
+        "sealed": {"used": engine.sealed.bytes, "limit": settings.sealed_limit},
+        "journal": {"used": pool.journal_bytes, "limit": settings.journal_limit},
+        "inline": {"used": pool.db.files.inline_total, "limit": settings.inline_limit},
+        "stripes_waiting": {"used": len(engine.sealed), "limit": None},
+    }
+
+
+def failed_status(k: int, m: int, pool_id: str, drives: list[Status], notes: list[str]) -> Status:
+    """Of a pool that can't be opened: what was seen of its drives, and that nothing else is known."""
+    unknown = dict.fromkeys(("total", "full", "missing", "unknown", "lost"))
+    return {
+        "schema": SCHEMA,
+        "state": FAILED,
+        "pool": {"id": pool_id, "data": k, "parity": m},
+        "drives": drives,
+        "stripes": unknown,
+        "capacity": dict.fromkeys(("total", "used", "free", "files")),
+        "scrub": _scrub(None, None),
+        "commits": _commits(None),
+        "memory": {},
+        "notes": notes,
+    }
+
+
+def seen_drive(slot: int, url: str, state: str, reason: str) -> Status:
+    """A drive of a pool that can't be opened."""
+    return {
+        "slot": slot, "url": url, "state": state, "usable": state == "online", "reason": reason, "since": None,
+        "total": None, "free": None, "errors": {},
+    }  # fmt: skip

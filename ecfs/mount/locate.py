@@ -1,0 +1,110 @@
+"""What a person means by POOL or MOUNTPOINT. Looks at names only: a dead mount must not make a command hang."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecfs.clock import Clock
+from ecfs.control.runtime import LEAVING, Mounted, running
+from ecfs.drive.base import Drive
+from ecfs.drive.registry import canonical_url, check_distinct, open_drive
+from ecfs.errors import EcfsError, NotAPoolError, UsageError
+from ecfs.pool.poolfile import POOL_FILE, PoolFile, find_pool_file, read_pool_file
+
+DEFAULT_POOL = "drives"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was meant. file is None if the pool file can't be read, which only a running daemon makes up for."""
+
+    file: PoolFile | None
+    mounted: Mounted | None
+
+    @property
+    def pool_file(self) -> PoolFile:
+        if self.file is None:
+            raise NotAPoolError("the pool file can't be read")
+        return self.file
+
+    @property
+    def name(self) -> str:
+        """How the pool is called in messages and in commands to type."""
+        path = self.file.path if self.file is not None else Path(self.mounted.pool_file if self.mounted else POOL_FILE)
+        return shown(path.parent if path.name == POOL_FILE else path)
+
+
+def shown(path: Path) -> str:
+    """A path as one would type it from here: relative if that is shorter."""
+    absolute = os.path.abspath(path)
+    relative = os.path.relpath(absolute)
+    return relative if len(relative) < len(absolute) and not relative.startswith("../..") else absolute
+
+
+def find_target(argument: str | None) -> Target:
+    """The pool that POOL or MOUNTPOINT (or anything below one) names. Raises NotAPoolError, UsageError."""
+    daemons = running()
+    if argument is None:
+        return _without_argument(daemons)
+    mounted = mounted_at(argument, daemons)
+    if mounted is not None:
+        return Target(_try_read(Path(mounted.pool_file)), mounted)
+    return _by_pool(Path(argument), daemons)
+
+
+def _without_argument(daemons: list[Mounted]) -> Target:
+    if Path(DEFAULT_POOL, POOL_FILE).is_file():
+        here = _by_pool(Path(DEFAULT_POOL), daemons)
+        if here.mounted is not None or not daemons:
+            return here
+    if len(daemons) == 1:
+        return Target(_try_read(Path(daemons[0].pool_file)), daemons[0])
+    if daemons:
+        names = ", ".join(shown(Path(daemon.mountpoint)) for daemon in daemons)
+        raise UsageError(f"several pools are mounted ({names}): say which one")
+    raise NotAPoolError(
+        f"no pool is mounted and ./{DEFAULT_POOL} is none: name one, or make one with: ecfs create {DEFAULT_POOL}"
+    )
+
+
+def _by_pool(pool: Path, daemons: list[Mounted]) -> Target:
+    path = os.path.realpath(pool / POOL_FILE if pool.is_dir() else pool)
+    for daemon in daemons:
+        if daemon.pool_file == path:
+            return Target(_try_read(Path(path)), daemon)
+    file = read_pool_file(find_pool_file(pool))
+    return Target(file, next((daemon for daemon in daemons if daemon.pool_id == file.pool_id), None))
+
+
+def _try_read(path: Path) -> PoolFile | None:
+    try:
+        return read_pool_file(path)
+    except EcfsError:
+        return None
+
+
+def mounted_at(argument: str, daemons: Iterable[Mounted]) -> Mounted | None:
+    """The daemon whose mount point this is, or lies above it."""
+    path = plain_path(argument)
+    for daemon in daemons:
+        if daemon.state != LEAVING and (path == daemon.mountpoint or path.startswith(daemon.mountpoint + "/")):
+            return daemon
+    return None
+
+
+def plain_path(argument: str | Path) -> str:
+    """Absolute, with the symbolic links of the parent followed. The last part is not looked at: if it is a mount
+    whose daemon hangs, so would we."""
+    absolute = os.path.abspath(argument)
+    return os.path.join(os.path.realpath(os.path.dirname(absolute)), os.path.basename(absolute)).rstrip("/") or "/"
+
+
+def open_drives(file: PoolFile, clock: Clock) -> list[Drive]:
+    """The drives that the pool file lists, by slot, not attached yet. Raises UsageError."""
+    base = str(file.path.resolve().parent)
+    urls = [canonical_url(url, base) for url in file.urls]
+    check_distinct(urls)
+    return [open_drive(url, slot=slot, clock=clock) for slot, url in enumerate(urls)]

@@ -1,0 +1,69 @@
+"""Mount options, as written after ``-o``."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ecfs.errors import UsageError
+
+FUSE_CONF = Path("/etc/fuse.conf")
+
+_KNOWN = {
+    "ro": {"read_only": True},
+    "rw": {"read_only": False},
+    "allow_other": {"allow_other": True},
+    "noallow_other": {"allow_other": False},
+    "suid": {"suid": True},
+    "nosuid": {"suid": False},
+    "dev": {"dev": True},
+    "nodev": {"dev": False},
+    "writeback": {"writeback": True},
+}
+
+
+@dataclass(frozen=True)
+class MountOptions:
+    """allow_other: other users may use the folder, each with their own rights; suid, dev: such files work.
+
+    writeback: the kernel collects small writes; then promise 2 (one moment in time) holds for what reached the daemon.
+    """
+
+    read_only: bool = False
+    allow_other: bool = False
+    suid: bool = False
+    dev: bool = False
+    writeback: bool = False
+
+
+def parse_options(texts: Iterable[str]) -> MountOptions:
+    """Root mounts for everybody, as mount(8) does; others for themselves. Raises UsageError."""
+    root = os.geteuid() == 0
+    options = MountOptions(allow_other=root, suid=root, dev=root)
+    for name in (part for text in texts for part in text.split(",") if part):
+        if name not in _KNOWN:
+            close = difflib.get_close_matches(name, _KNOWN, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_KNOWN)}"
+            raise UsageError(f"unknown mount option {name!r}: {hint}")
+        options = replace(options, **_KNOWN[name])
+    if not root:
+        _check_permitted(options)
+    return options
+
+
+def _check_permitted(options: MountOptions) -> None:
+    if options.suid or options.dev:
+        raise UsageError("only root may mount with suid or dev")
+    if options.allow_other and not _user_allow_other():
+        raise UsageError(f"allow_other needs the line user_allow_other in {FUSE_CONF}, which only root can write")
+
+
+def _user_allow_other() -> bool:
+    try:
+        return re.search(r"^\s*user_allow_other\s*$", FUSE_CONF.read_text(), re.MULTILINE) is not None
+    except OSError:
+        return False

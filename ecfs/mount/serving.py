@@ -1,0 +1,183 @@
+"""The daemon: open, mount, serve, and one clean end whatever asked for it.
+
+The order at the end is what makes it clean: first no more requests (the folder is unmounted), then the last commit and
+the checkpoint, then the drives are let go, then whoever asked for the end is told how it went.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import trio
+
+from ecfs.clock import Clock
+from ecfs.control.runtime import LEAVING, MOUNTED, OPENING, Mounted, Registration
+from ecfs.control.server import ControlServer
+from ecfs.control.service import Service
+from ecfs.errors import EcfsError, UsageError
+from ecfs.fuse import EcfsOperations, fuse_options, mount_fuse, run_fuse, stop_fuse, unmount_fuse
+from ecfs.mount.making import make_pool
+from ecfs.mount.mountpoint import raise_limits
+from ecfs.mount.options import MountOptions
+from ecfs.mount.patience import Tell, patiently
+from ecfs.mount.scratch import scratch_directory
+from ecfs.mount.unmount import unmount
+from ecfs.mount.volume import Volume, open_patiently, run_volume
+from ecfs.pool.poolfile import PoolFile
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Plan:
+    """What to serve. create: make the pool first. say: tells the person who waits; ready: the mount works."""
+
+    file: PoolFile
+    point: str
+    options: MountOptions
+    clock: Clock
+    create: bool
+    say: Tell
+    ready: Callable[[], None]
+    log: str = ""
+
+
+async def serve(plan: Plan) -> bool:
+    """Serve until the folder is unmounted or a signal asks to end. False if something could not be made durable."""
+    file = plan.file
+    if plan.create:
+        file = await make_pool(file, plan.clock)
+        plan.say(f"made a new pool in {file.path.parent} ({file.k} data + {file.m} parity drives)")
+    entry = Mounted(file.pool_id, str(file.path), plan.point, os.getpid(), OPENING, plan.log)
+
+    async def register() -> Registration:
+        return Registration(entry)
+
+    registration = await patiently(file.pool_id, plan.say, register)
+    try:
+        daemon = Daemon(plan, file, registration)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(daemon.watch_signals)
+            clean = await daemon.run(nursery)
+            nursery.cancel_scope.cancel()
+        return clean
+    finally:
+        registration.release()
+
+
+class Daemon:
+    """One mounted pool."""
+
+    def __init__(self, plan: Plan, file: PoolFile, registration: Registration) -> None:
+        self.plan = plan
+        self.file = file
+        self.registration = registration
+        self._opening = trio.CancelScope()
+        self._serving = False
+        self._asked_to_end = trio.Event()
+
+    # ---- the way in -------------------------------------------------------------------------------------
+
+    async def run(self, nursery: trio.Nursery) -> bool:
+        """From opening to the last commit."""
+        with scratch_directory() as scratch:
+            with self._opening:
+                pool = await open_patiently(
+                    self.file, scratch, clock=self.plan.clock, tell=self.plan.say,
+                    read_only=self.plan.options.read_only,
+                )  # fmt: skip
+            if self._opening.cancelled_caught:
+                raise EcfsError("interrupted while the pool was being opened; nothing was mounted")
+            server: ControlServer | None = None
+            async with run_volume(self.file, pool) as volume:
+                service = Service(volume.pool, volume.engine, self.plan.point, self.end)
+                server = ControlServer(service, self.registration.entry.socket)
+                await nursery.start(server.run)
+                await self._serve_folder(volume)
+                self.registration.set_state(LEAVING)
+            await server.finish(clean=volume.clean)
+        return volume.clean
+
+    async def _serve_folder(self, volume: Volume) -> None:
+        """Mount, serve, unmount. A signal or `ecfs umount` ends it as an unmount from outside does."""
+        if not self.plan.options.read_only:
+            await volume.fs.clean_orphans()
+        operations = EcfsOperations(volume.fs, writeback=self.plan.options.writeback)
+        mount_saying_why(operations, self.plan.point, self.plan.options)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._when_asked)
+                nursery.start_soon(self._announce)
+                await _serve_until_unmounted()
+                nursery.cancel_scope.cancel()
+        finally:
+            unmount_fuse()
+
+    async def _announce(self) -> None:
+        """The folder works when it answers; asked in a thread, because the answer comes from this one."""
+        await trio.to_thread.run_sync(os.statvfs, self.plan.point, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(raise_limits, self.plan.point, abandon_on_cancel=True)
+        self.registration.set_state(MOUNTED)
+        self._serving = True
+        self.plan.ready()
+
+    # ---- the way out ------------------------------------------------------------------------------------
+
+    async def end(self, *, force: bool) -> None:
+        """Unmount; the rest follows from that. Raises RefusedError if the folder is in use and not `force`."""
+        await unmount(self.plan.point, force=force)
+        if force:
+            stop_fuse()  # programs that still use the folder would keep it, and us, alive
+
+    async def watch_signals(self, task_status: trio.TaskStatus[None]) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                _log.info("%s: ending", signal.Signals(number).name)
+                self._opening.cancel()
+                self._asked_to_end.set()
+
+    async def _when_asked(self) -> None:
+        await self._asked_to_end.wait()
+        await self.end(force=True)
+
+
+async def _serve_until_unmounted() -> None:
+    try:
+        await run_fuse()
+    except Exception:
+        # Nothing more can be served, but everything answered so far must still be committed.
+        _log.exception("serving requests ended with an error")
+
+
+def mount_saying_why(operations: EcfsOperations, point: str, options: MountOptions) -> None:
+    """Mount. Raises UsageError with what libfuse wrote to standard error, the only place where it says why."""
+    names = fuse_options(
+        allow_other=options.allow_other, read_only=options.read_only, suid=options.suid, dev=options.dev
+    )
+    with _captured_stderr() as said:
+        try:
+            mount_fuse(operations, point, names)
+            return
+        except RuntimeError as error:
+            reason = said() or str(error)
+    raise UsageError(f"can't mount on {point}: {reason}")
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """What is written to descriptor 2 meanwhile, by C code too."""
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lambda: " ".join(os.pread(file.fileno(), 2000, 0).decode(errors="replace").split())
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

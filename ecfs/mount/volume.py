@@ -1,0 +1,100 @@
+"""A pool that is open, with everything that works on it and without FUSE: for the daemon and for commands alike."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from ecfs.clock import Clock
+from ecfs.codec import self_test
+from ecfs.commit.engine import Engine
+from ecfs.drive.base import Drive
+from ecfs.fs.filesystem import FileSystem
+from ecfs.journal.opened import OpenedPool
+from ecfs.journal.opening import open_pool
+from ecfs.mount.locate import open_drives
+from ecfs.mount.patience import Tell, patiently
+from ecfs.mount.scratch import scratch_directory
+from ecfs.pool.poolfile import PoolFile
+from ecfs.pool.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Volume:
+    """clean: set at the end; False if something could not be made durable."""
+
+    file: PoolFile
+    pool: OpenedPool
+    engine: Engine
+    fs: FileSystem
+    clean: bool = False
+
+
+def settings_of(file: PoolFile, *, read_only: bool = False) -> Settings:
+    return Settings(stripe_size=file.stripe_kib * 1024, min_write_drives=file.min_write_drives, read_only=read_only)
+
+
+@asynccontextmanager
+async def open_volume(file: PoolFile, *, clock: Clock, tell: Tell, read_only: bool = False) -> AsyncIterator[Volume]:
+    """Open the pool for writing, run it, close it. Raises what `open_pool` raises."""
+    with scratch_directory() as scratch:
+        pool = await open_patiently(file, scratch, clock=clock, tell=tell, read_only=read_only)
+        async with run_volume(file, pool) as volume:
+            yield volume
+
+
+async def open_patiently(
+    file: PoolFile, scratch: Path, *, clock: Clock, tell: Tell, read_only: bool = False
+) -> OpenedPool:
+    """`open_pool`, but a daemon that is about to end gets the time to do so."""
+    self_test()
+    settings = settings_of(file, read_only=read_only)
+
+    async def attempt() -> OpenedPool:
+        drives = open_drives(file, clock)
+        return await open_pool(drives, pool_id=file.pool_id, clock=clock, scratch=scratch, settings=settings)
+
+    return await patiently(file.pool_id, tell, attempt)
+
+
+@asynccontextmanager
+async def run_volume(file: PoolFile, pool: OpenedPool) -> AsyncIterator[Volume]:
+    """Run an opened pool; at the end commit, write a checkpoint, let go of the drives."""
+    engine = Engine(pool)
+    volume = Volume(file, pool, engine, FileSystem(pool.db, engine, pool.clock))
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_run_engine, engine)
+            try:
+                yield volume
+            finally:
+                with trio.CancelScope(shield=True):
+                    volume.clean = await engine.close()
+                nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):
+            await release(pool)
+
+
+async def _run_engine(engine: Engine, task_status: trio.TaskStatus[None]) -> None:
+    """A bug in the engine must not end the mount: what was written is still in memory and can be read."""
+    try:
+        await engine.run(task_status=task_status)
+    except Exception as error:
+        _log.exception("the commit engine stopped")
+        engine.stalled = f"internal error in the commit engine: {error!r}"
+
+
+async def release(pool: OpenedPool) -> None:
+    """Close the drives and the metadata database."""
+    drives: list[Drive] = [member.drive for member in pool.members if member.drive is not None]
+    for drive in drives:
+        await drive.close()
+    pool.db.close()

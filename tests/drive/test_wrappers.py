@@ -1,0 +1,162 @@
+"""Deadline and health: what they add, and that they forward everything else."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator
+
+import pytest
+import trio
+import trio.testing
+
+from ecfs.clock import SystemClock
+from ecfs.drive.base import Drive, Entry, Writer
+from ecfs.drive.deadline import DeadlineDrive
+from ecfs.drive.health import WINDOW, HealthDrive, Latencies
+from ecfs.drive.memory import MemoryDrive
+from ecfs.drive.wrapper import DriveWrapper
+from ecfs.errors import DriveTimeoutError, DriveUnreachableError, ShardMissingError
+
+KEY = "s/00000002/00000000"
+
+
+class SlowDrive(MemoryDrive):
+    """Answers reads and liveness after `delay` seconds."""
+
+    delay = 0.0
+    abandoned = 7
+
+    async def alive(self) -> None:
+        await trio.sleep(self.delay)
+        await super().alive()
+
+    async def read(self, key: str, ranges: object) -> list[bytes]:
+        await trio.sleep(self.delay)
+        return await super().read(key, ranges)  # type: ignore[arg-type]
+
+    async def list(self, prefix: str) -> AsyncGenerator[Entry, None]:
+        for number in range(3):
+            await trio.sleep(self.delay)
+            yield Entry(f"s/00000002/{number:08x}", 0)
+
+
+async def slow_drive() -> SlowDrive:
+    drive = SlowDrive(slot=4)
+    await drive.create({"identity": b"who"})
+    await drive.fence(Writer(2, "a" * 32))
+    await drive.prepare([2])
+    await drive.put(KEY, [b"data"])
+    return drive
+
+
+def test_the_wrapper_forwards_every_method_of_the_contract() -> None:
+    methods = {
+        name for name, member in vars(Drive).items() if inspect.isfunction(member) or isinstance(member, property)
+    }
+    assert methods - set(vars(DriveWrapper)) == {"get"}  # get is made of read
+
+
+async def test_wrappers_show_the_inner_drive() -> None:
+    inner = await slow_drive()
+    drive = HealthDrive(DeadlineDrive(inner), SystemClock())
+    assert (drive.slot, drive.url, drive.capabilities, drive.abandoned) == (4, inner.url, inner.capabilities, 7)
+    drive.slot = 5
+    assert inner.slot == 5
+
+
+# ---- deadline -------------------------------------------------------------------------------------------------------
+
+
+async def test_late_is_a_timeout_with_slot_and_key(autojump_clock: trio.testing.MockClock) -> None:
+    inner = await slow_drive()
+    drive = DeadlineDrive(inner)
+    inner.delay = drive.seconds - 1
+    assert await drive.get(KEY) == b"data"
+    inner.delay = drive.seconds + 1
+    with pytest.raises(DriveTimeoutError, match="no answer to read within 2 s") as caught:
+        await drive.get(KEY)
+    assert (caught.value.slot, caught.value.key) == (4, KEY)
+    with pytest.raises(DriveTimeoutError, match="no answer to alive"):
+        await drive.alive()
+
+
+async def test_a_listing_may_take_long_but_none_of_its_entries(autojump_clock: trio.testing.MockClock) -> None:
+    inner = await slow_drive()
+    drive = DeadlineDrive(inner, 5)
+    inner.delay = 4
+    assert len([entry async for entry in drive.list("s/")]) == 3
+    inner.delay = 6
+    with pytest.raises(DriveTimeoutError, match="no answer to list"):
+        await anext(drive.list("s/"))
+
+
+async def test_a_cancellation_from_outside_is_no_timeout(autojump_clock: trio.testing.MockClock) -> None:
+    inner = await slow_drive()
+    inner.delay = 60
+    with trio.move_on_after(1) as scope:
+        await DeadlineDrive(inner, 5).alive()
+    assert scope.cancelled_caught
+
+
+# ---- health ---------------------------------------------------------------------------------------------------------
+
+
+async def test_latencies_are_kept_per_operation(autojump_clock: trio.testing.MockClock) -> None:
+    inner = await slow_drive()
+    drive = HealthDrive(inner, SystemClock())
+    for delay in range(1, 21):
+        inner.delay = delay
+        await drive.get(KEY)
+    latency = drive.health.latency("read")
+    assert latency.p50 == pytest.approx(10)
+    assert latency.p95 == pytest.approx(19)
+    assert drive.health.latency("alive").p95 is None
+
+
+def test_percentiles_of_a_bounded_window() -> None:
+    latencies = Latencies()
+    for number in range(10 * WINDOW):
+        latencies.add(float(number))
+    assert len(latencies) == WINDOW
+    assert latencies.p50 == 10 * WINDOW - WINDOW / 2 - 1
+    assert latencies.percentile(100) == 10 * WINDOW - 1
+    assert latencies.percentile(0) == 10 * WINDOW - WINDOW
+
+
+async def test_failures_are_counted_by_kind_and_in_a_row() -> None:
+    inner = await slow_drive()
+    drive = HealthDrive(inner, SystemClock())
+    inner.vanish()
+    for _ in range(3):
+        with pytest.raises(DriveUnreachableError):
+            await drive.alive()
+    await drive.location()
+    assert drive.health.errors == {"DriveUnreachableError": 3}
+    assert drive.health.consecutive_failures == 3
+    assert drive.health.last_error == "drive 4: unplugged"
+    inner.come_back()
+    with pytest.raises(ShardMissingError):
+        await drive.get("s/00000002/00000009")
+    assert drive.health.consecutive_failures == 0
+    assert drive.health.errors["ShardMissingError"] == 1
+
+
+async def test_timeouts_are_failures_and_what_is_on_its_way_is_counted(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    inner = await slow_drive()
+    inner.delay = 60
+    drive = HealthDrive(DeadlineDrive(inner, 5), SystemClock())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drive.close)
+        nursery.start_soon(times_out, drive)
+        await trio.sleep(1)
+        assert drive.health.in_flight == 1
+    assert drive.health.in_flight == 0
+    assert drive.health.errors == {"DriveTimeoutError": 1}
+    assert drive.health.consecutive_failures == 1
+
+
+async def times_out(drive: Drive) -> None:
+    with pytest.raises(DriveTimeoutError):
+        await drive.get(KEY)

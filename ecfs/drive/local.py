@@ -142,6 +142,7 @@ class LocalDrive(Drive):
         blobs = check_blobs(blobs)
         await self.close()
         self._take(await self._at_place(lambda: self._build(blobs), _let_go), exclusive=True)
+        self._writer = None  # the new drive is promised to nobody
 
     def _build(self, blobs: Mapping[str, bytes]) -> Root:
         self._refuse_network()

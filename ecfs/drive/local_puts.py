@@ -45,7 +45,7 @@ class Puts:
         self._pending = Batch()
         self._syncing = Batch()
         self._failure: str | None = None
-        """Why the next sync must fail: a put had to sync by itself and could not."""
+        """Why the next sync must fail: a put could not do its part for it."""
 
     # ---- in the event loop --------------------------------------------------------------------------------------
 
@@ -115,8 +115,7 @@ class Puts:
                 write_all(descriptor, buffers)
                 os.fsync(descriptor)
                 _compare(descriptor, key, buffers)
-                self.forget(key)
-                os.rename(temporary, key, src_dir_fd=directory, dst_dir_fd=directory)
+                self._exchange(temporary, key, directory)
             except BaseException:
                 unlink_quietly(temporary, directory)
                 raise
@@ -124,6 +123,16 @@ class Puts:
                 os.close(descriptor)
         with self._guard:
             self._pending.directories.add(os.path.dirname(key))
+
+    def _exchange(self, temporary: str, key: str, directory: int) -> None:
+        self.forget(key)
+        try:
+            os.rename(temporary, key, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError as error:
+            # The old file stays, perhaps unsynced, and is no longer among those that the next sync would find.
+            with self._guard:
+                self._failure = f"{key} could not be replaced: {error.strerror}"
+            raise
 
     def forget(self, key: str) -> None:
         """This shard is about to be removed on purpose: no sync needs to find it."""

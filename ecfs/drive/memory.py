@@ -142,6 +142,7 @@ class MemoryDrive(Drive):
             self.store.harden(self.store.replace(name, data))
         self.store.holder = self if self.store.lockable else None
         self._take(exclusive=True)
+        self._writer = None  # the new drive is promised to nobody
 
     async def location(self) -> Location | None:
         await self._begin("location")

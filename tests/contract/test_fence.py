@@ -71,6 +71,15 @@ async def test_the_newer_writer_goes_on(place: Place, drive: Drive) -> None:
     assert await drive.read_fence() == NEWER
 
 
+async def test_a_drive_made_anew_by_the_same_handle_is_promised_to_nobody(place: Place, drive: Drive) -> None:
+    place.destroy()
+    await drive.create({"identity": b"new"})
+    assert await drive.read_fence() == Writer(0, "")
+    await drive.write_blob("superblock", b"before the first fence")
+    await drive.fence(Writer(1, "c" * 32))
+    await drive.write_blob("superblock", b"after it")
+
+
 async def test_many_openings_leave_the_newest_promise(drive: Drive) -> None:
     for epoch in range(3, 150):
         await drive.fence(Writer(epoch, f"{epoch:032x}"))

@@ -269,6 +269,18 @@ async def test_a_put_that_syncs_by_itself_and_fails_voids_all(
     await drive.sync()
 
 
+async def test_a_replace_that_could_not_rename_fails_the_next_sync(
+    drive: LocalDrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await drive.put(KEY, [b"old, and not synced"])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fails_with(errno.EIO))
+        with pytest.raises(DriveUnreachableError):
+            await drive.put(KEY, [b"new"], replace=True)
+    with pytest.raises(DriveUnreachableError, match="could not be replaced"):
+        await drive.sync()
+
+
 async def test_a_sync_given_up_voids_what_it_was_to_cover(drive: LocalDrive, monkeypatch: pytest.MonkeyPatch) -> None:
     await drive.put(key(0), [b"data"])
     with fsync_that_hangs(monkeypatch):

@@ -37,3 +37,8 @@ class SystemClock:
 
     def token(self, size: int) -> bytes:
         return os.urandom(size)
+
+
+def local_text(wall_ns: int) -> str:
+    """A moment of the wall clock as people here write it: "2026-11-22 10:07"."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(wall_ns // 1_000_000_000))

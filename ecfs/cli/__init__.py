@@ -17,6 +17,10 @@ COMMANDS = {
     "umount": "Store everything and unmount.",
     "sync": "Make everything written so far durable.",
     "status": "Say how a pool is, and what to do.",
+    "put": "Copy a file into a pool, without FUSE.",
+    "get": "Copy a file out of a pool, without FUSE.",
+    "ls": "List files in a pool, without FUSE.",
+    "rm": "Remove files from a pool, without FUSE.",
 }
 """Every command with its short help, in the order of a first day."""
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ecfs.mount.locate import Target
+
+ANSWER_S = 5.0
+"""How long the daemon may take to answer; it answers from memory."""
 
 
 @click.command()
@@ -16,7 +24,7 @@ def command(pool: str | None, as_json: bool) -> int:
 
     POOL is a pool or a mount point; by default the mounted pool, or ./drives.
     """
-    from ecfs.control.status import EXIT_STATUS
+    from ecfs.control.verdict import exit_status, verdict
     from ecfs.mount.locate import find_target
 
     target = find_target(pool)
@@ -24,11 +32,61 @@ def command(pool: str | None, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(status, indent=2))
     else:
-        click.echo(json.dumps(status, indent=1))
-    return EXIT_STATUS[str(status["state"])]
+        from ecfs.cli.render import console, show_verdict
+
+        out = console()
+        show_verdict(out, status["state"], verdict(status, target.name))
+        _details(out, status)
+    return exit_status(status)
 
 
-def look(target: Any) -> dict[str, Any]:
+def look(target: Target) -> dict[str, Any]:
+    """The status by the daemon, or by looking at the drives if there is none."""
     from ecfs.control.client import call
 
-    return dict(call(target.mounted, "status", {}, timeout_s=5))
+    if target.mounted is not None:
+        status = dict(call(target.mounted, "status", {}, timeout_s=ANSWER_S))
+    else:
+        import trio
+
+        from ecfs.clock import SystemClock
+        from ecfs.mount.look import look_at
+
+        status = trio.run(look_at, target.pool_file, SystemClock())
+        status["pool"]["mountpoint"] = None
+    status["pool"]["path"] = target.name
+    return status
+
+
+def _details(out: Console, status: dict[str, Any]) -> None:
+    from ecfs.cli.render import age, drive_table, size
+    from ecfs.clock import SystemClock
+
+    now = SystemClock().wall_ns() // 1_000_000_000
+    out.print()
+    out.print(drive_table(status, now))
+    out.print()
+    mounted = status["pool"]["mountpoint"]
+    out.print(f"mounted   {'on ' + mounted if mounted else 'no'}")
+    out.print(f"stripes   {_stripes(status['stripes'])}")
+    capacity = status["capacity"]
+    if capacity["total"] is not None:
+        out.print(f"space     {size(capacity['used'])} used, {size(capacity['free'])} free for files")
+    scrub = status["scrub"]
+    out.print(f"scrubbed  {'now' if scrub['running'] else age(scrub['last_finished'], now)}{_scrub(scrub)}")
+    for note in status["notes"]:
+        out.print(f"note      {note}")
+
+
+def _stripes(stripes: dict[str, Any]) -> str:
+    if stripes["total"] is None:
+        return "unknown"
+    parts = [f"{stripes['full']} of {stripes['total']} with all their shards"]
+    parts += [f"{stripes[key]} {key}" for key in ("missing", "unknown", "lost") if stripes[key]]
+    return ", ".join(parts)
+
+
+def _scrub(scrub: dict[str, Any]) -> str:
+    if scrub["checked"] is None:
+        return ""
+    return f": {scrub['checked']} shards checked, {scrub['repaired']} repaired"

@@ -23,7 +23,7 @@ from ecfs.control.service import Service
 from ecfs.errors import EcfsError, UsageError
 from ecfs.fuse import EcfsOperations, fuse_options, mount_fuse, run_fuse, stop_fuse, unmount_fuse
 from ecfs.mount.making import make_pool
-from ecfs.mount.mountpoint import raise_limits
+from ecfs.mount.mountpoint import mount_on, raise_limits
 from ecfs.mount.options import MountOptions
 from ecfs.mount.patience import Tell, patiently
 from ecfs.mount.scratch import scratch_directory
@@ -117,7 +117,7 @@ class Daemon:
                 await _serve_until_unmounted()
                 nursery.cancel_scope.cancel()
         finally:
-            unmount_fuse()
+            unmount_fuse(mounted=mount_on(self.plan.point) is not None)
 
     async def _announce(self) -> None:
         """The folder works when it answers; asked in a thread, because the answer comes from this one."""

@@ -46,6 +46,8 @@ class Commit:
     record: Record | None = None
     records: list[tuple[Record, Outcome]] = field(default_factory=list)
     appended: dict[bytes, dict[int, int]] = field(default_factory=dict)
+    late: Outcome | None = None
+    """What came up after its records were composed: a drive that is back while the commit is stalled."""
     image: Image | None = None
 
 
@@ -72,17 +74,15 @@ class Committer:
 
     def add_outcome(self, more: Outcome) -> None:
         """Something heal or the pool found or did, for the next commit's outcome section."""
-        ours = self._outcome
-        ours.missing += more.missing
-        ours.present += more.present
-        ours.removed += more.removed
-        ours.retired += more.retired
-        ours.gaps.update(more.gaps)
-        ours.settings.update(more.settings)
-        if more.orphan_shards is not None:
-            ours.orphan_shards = {**(ours.orphan_shards or {}), **more.orphan_shards}
-        changed = {row.slot for row in more.drives}
-        ours.drives = [row for row in ours.drives if row.slot not in changed] + more.drives
+        _merge(self._outcome, more)
+
+    def amend(self, commit: Commit, more: Outcome) -> None:
+        """Put drives that are back into a commit that waits for them; its records, once composed, never change."""
+        if not commit.records:
+            _merge(commit.outcome, more)
+            return
+        commit.late = commit.late or Outcome()
+        _merge(commit.late, more)
 
     @property
     def has_work(self) -> bool:
@@ -125,43 +125,43 @@ class Committer:
         await self._append(commit)
         self._acknowledge(commit)
 
-    def _need(self) -> None:
-        have = len(self._members.writable())
+    def _need(self, commit: Commit) -> None:
+        have = len(self._targets(commit))
         if have < self._members.need:
             raise StalledError(f"only {have} drives can be written, {self._members.need} are needed")
 
     async def _settle(self, commit: Commit) -> None:
-        """Until every drive of W ∩ up has every shard, durably, or had no room for it."""
+        """Until every target has every shard, durably, or had no room for it."""
         dead = set(commit.dead)
         while True:
-            self._need()
+            self._need(commit)
             for stripe in commit.stripes:
-                await self._settler.place(stripe)
+                await self._settler.place(stripe, targets=self._targets(commit))
             await self._settler.sync(commit.stripes)
-            if all(self._is_settled(stripe) for stripe in commit.stripes):
+            if all(self._is_settled(commit, stripe) for stripe in commit.stripes):
                 break
         for stripe in commit.stripes:
-            if stripe.id not in dead and len(self._holders(stripe)) < self._members.need:
+            if stripe.id not in dead and len(self._holders(commit, stripe)) < self._members.need:
                 stripe.full.clear()
                 raise StalledError(f"stripe {stripe.id:016x} found room on too few drives")
 
-    def _is_settled(self, stripe: SealedStripe) -> bool:
+    def _is_settled(self, commit: Commit, stripe: SealedStripe) -> bool:
         return all(
             stripe.holds(member.slot, member.incarnation) or member.slot in stripe.full
-            for member in self._members.writable()
+            for member in self._targets(commit)
         )
 
-    def _holders(self, stripe: SealedStripe) -> list[int]:
-        return [m.slot for m in self._members.writable() if stripe.holds(m.slot, m.incarnation)]
+    def _holders(self, commit: Commit, stripe: SealedStripe) -> list[int]:
+        return [m.slot for m in self._targets(commit) if stripe.holds(m.slot, m.incarnation)]
 
     def _compose_first(self, commit: Commit) -> None:
         """No await between the last look at the drives and this: what it says of them is what it found."""
-        self._need()
+        self._need(commit)
         outcome, dead = commit.outcome, set(commit.dead)
         for stripe in commit.stripes:
             if stripe.id in dead or stripe.fact is None:
                 continue  # died before its commit: no fact, deleted like any dead stripe (R13)
-            holders = set(self._holders(stripe))
+            holders = set(self._holders(commit, stripe))
             mask = sum(1 << slot for slot in range(len(self._members)) if slot not in holders)
             fact = stripe.fact
             outcome.stripes.append((fact.id, fact.geometry.id, fact.length, fact.content_hash.hex(), mask))
@@ -198,34 +198,51 @@ class Committer:
         commit.appended[record.head.hash] = {}
 
     async def _append(self, commit: Commit) -> None:
-        """Every record on all of W ∩ up, in order; a drive that fails here leaves W by one more record."""
+        """Every record on all targets, in order; a drive that fails here leaves W by one more record, and one that
+        is back enters it by one."""
+        self._compose_late(commit)
         while True:
             for record, _ in commit.records:
                 await self._append_one(commit, record)
-            if not self._not_yet_out(commit):
+            if not self._compose_late(commit) and not self._compose_leaving(commit):
                 return
-            self._need()
-            outcome = Outcome()
-            self._add_leaving_after(commit, outcome)
-            self._compose(commit, b"", outcome)
+
+    def _compose_late(self, commit: Commit) -> bool:
+        """One more record for drives that came back after the first was composed."""
+        outcome, commit.late = commit.late, None
+        if outcome is None:
+            return False
+        self._add_leaving_after(commit, outcome)
+        self._compose(commit, b"", outcome)
+        return True
+
+    def _compose_leaving(self, commit: Commit) -> bool:
+        if not self._not_yet_out(commit):
+            return False
+        self._need(commit)
+        outcome = Outcome()
+        self._add_leaving_after(commit, outcome)
+        self._compose(commit, b"", outcome)
+        return True
 
     async def _append_one(self, commit: Commit, record: Record) -> None:
         appended = commit.appended[record.head.hash]
         while True:
-            self._need()
+            self._need(commit)
             targets = self._targets(commit)
             if all(appended.get(member.slot) == member.incarnation for member in targets):
                 return
             await self._settler.append(record, targets, appended)
 
     def _targets(self, commit: Commit) -> list[Member]:
-        """Who must have the records: W ∩ up, and the drives that these very records put into W."""
+        """Who must have shards and records: W ∩ up, and the drives that this very commit puts into W."""
         rows = self._in_w_after(commit)
         return [m for m in self._members.up() if m.in_w or (m.slot in rows and rows[m.slot].in_w)]
 
     def _in_w_after(self, commit: Commit) -> dict[int, DriveRow]:
-        """The rows that the commit's records leave behind for the slots they name."""
-        return {row.slot: row for _, outcome in commit.records for row in outcome.drives}
+        """The rows that the commit leaves behind for the slots it names."""
+        outcomes = [outcome for _, outcome in commit.records] or [commit.outcome]
+        return {row.slot: row for outcome in outcomes for row in outcome.drives}
 
     def _not_yet_out(self, commit: Commit) -> list[int]:
         rows = self._in_w_after(commit)
@@ -237,7 +254,10 @@ class Committer:
 
     def _add_leaving_after(self, commit: Commit, outcome: Outcome) -> None:
         rows = self._in_w_after(commit)
-        outcome.drives = [self._row_out(slot, rows.get(slot)) for slot in self._not_yet_out(commit)]
+        entering = {row.slot for row in outcome.drives if self._members[row.slot].up}
+        leaving = [slot for slot in self._not_yet_out(commit) if slot not in entering]
+        outcome.drives = [row for row in outcome.drives if row.slot in entering]
+        outcome.drives += [self._row_out(slot, rows.get(slot)) for slot in leaving]
 
     # ---- acknowledge: one synchronous step --------------------------------------------------------------
 
@@ -260,3 +280,16 @@ class Committer:
         member.location = row.location
         if member.up:
             self._members.set_state(row.slot, row.state, row.reason)
+
+
+def _merge(ours: Outcome, more: Outcome) -> None:
+    ours.missing += more.missing
+    ours.present += more.present
+    ours.removed += more.removed
+    ours.retired += more.retired
+    ours.gaps.update(more.gaps)
+    ours.settings.update(more.settings)
+    if more.orphan_shards is not None:
+        ours.orphan_shards = {**(ours.orphan_shards or {}), **more.orphan_shards}
+    changed = {row.slot for row in more.drives}
+    ours.drives = [row for row in ours.drives if row.slot not in changed] + more.drives

@@ -194,6 +194,13 @@ class Engine:
         self.committer.add_outcome(outcome)
         await self.sync()
 
+    def amend_stalled(self, outcome: Outcome) -> bool:
+        """Put drives that are back into the commit that is stalled; False if none is: then use `between_commits`."""
+        if self._pending is None or not self.stalled or self.fenced:
+            return False
+        self.committer.amend(self._pending, outcome)
+        return True
+
     def request_commit(self) -> None:
         self._urgent = True
         self._wake.set()

@@ -6,7 +6,7 @@ than m miss the same window the cause is shared, and the commit waits instead.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 import trio
@@ -51,8 +51,8 @@ class Settler:
 
     # ---- shards -----------------------------------------------------------------------------------------
 
-    async def place(self, stripe: SealedStripe, space: str = "s") -> None:
-        """Put the shard of every drive of W ∩ up that lacks it. Drives that fail are down when this returns."""
+    async def place(self, stripe: SealedStripe, space: str = "s", targets: Sequence[Member] | None = None) -> None:
+        """Put the shard of every target (W ∩ up) that lacks it. Drives that fail are down when this returns."""
         async with stripe.lock:
             if stripe.encoded is None:
                 pool = self._pool
@@ -60,7 +60,7 @@ class Settler:
                 stripe.encoded, stripe.fact = encoded, encoded.fact
             await together(
                 partial(self._put, stripe, member)
-                for member in self._members.writable()
+                for member in (self._members.writable() if targets is None else targets)
                 if stripe.placed.get(member.slot) != member.incarnation and member.slot not in stripe.full
             )
             if stripe.payload:

@@ -2,54 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ecfs.drive.base import Drive
-from ecfs.errors import CorruptError, DriveError, HistoryGapError
+from ecfs.errors import CorruptError, DriveError, HistoryGapError, ShardCorruptError, ShardMissingError
 from ecfs.journal.chain import Base, walk
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.record import RecordHead
-from ecfs.journal.segments import Collected, DriveJournal, collect, fetch
+from ecfs.journal.segments import Collected, collect, fetch
+from ecfs.journal.shown import shown_seq
+from ecfs.journal.superblock import decode_superblock
 
 
-async def copy_history(pool: OpenedPool, slot: int, drive: Drive) -> int:
-    """Append to `drive` every retained record up to `pool.seq` that it does not hold; returns how many.
+async def shown_by(pool: OpenedPool, drive: Drive) -> int:
+    """seq of the newest part of history that a drive shows. Raises DriveError.
 
-    Records come from any other drive that is up. Call it once without a lock for the bulk and once more inside
-    `Engine.between_commits` for the rest. Raises DriveError about `drive`, HistoryGapError if no other drive can tell.
+    Ask before `copy_history`, and let what follows be committed first: a copied journal hides a rollback (R11).
     """
     collected = Collected()
-    await collect(collected, slot, drive, pool.pool_id)
-    mine = collected.drives[slot]
-    for member in pool.members.writable():
-        if member.slot == slot or member.drive is None:
-            continue
+    await collect(collected, -1, drive, pool.pool_id)
+    try:
+        superblock = decode_superblock(await drive.read_blob("superblock"))
+    except (CorruptError, ShardMissingError, ShardCorruptError):
+        superblock = None
+    if superblock is not None and superblock.pool_id != pool.pool_id.hex():
+        superblock = None
+    return shown_seq(pool.db.drives.epochs(), collected.heads.values(), superblock)
+
+
+async def copy_history(pool: OpenedPool, tape: int, drive: Drive, *, distrust: Collection[str] = ()) -> int:
+    """Append to `drive` every retained record up to `pool.seq` that it does not hold; returns how many.
+
+    Records come from the drive itself or any that can be written. Call it once without a lock for the bulk and once
+    more inside `Engine.between_commits` for the rest. tape: the drive's slot; another number while the slot has a
+    drive that gets records, too. distrust: segments whose records count as not held.
+    Raises DriveError about `drive`, HistoryGapError if nobody can tell the whole history.
+    """
+    collected = Collected()
+    await collect(collected, tape, drive, pool.pool_id)
+    mine = collected.drives[tape]
+    held = {hash_ for hash_, at in collected.places.items() if any(place.segment not in distrust for place in at)}
+    chain = await _whole_chain(pool, tape, collected)
+    pool.segments.adopt(tape, mine)
+    lacking = [head for head in chain if head.hash not in held]
+    drives = {m.slot: m.drive for m in pool.members.up() if m.drive is not None}
+    for head in lacking:
         try:
-            await collect(collected, member.slot, member.drive, pool.pool_id)
+            record = await fetch(collected, head, {**drives, tape: drive})
+        except CorruptError as error:
+            raise HistoryGapError(str(error)) from error
+        await pool.segments.append(tape, drive, record)
+    return len(lacking)
+
+
+async def _whole_chain(pool: OpenedPool, tape: int, collected: Collected) -> list[RecordHead]:
+    """The retained chain, out of as few drives' journals as will do."""
+    others = [member for member in pool.members.writable() if member.slot != tape]
+    while True:
+        try:
+            return retained_chain(pool, collected)
+        except HistoryGapError as error:
+            if not others:
+                raise HistoryGapError(f"no drive that is here holds the whole journal: {error}") from error
+        member = others.pop(0)
+        try:
+            if member.drive is not None:
+                await collect(collected, member.slot, member.drive, pool.pool_id)
         except DriveError as error:
             pool.members.drive_failed(member.slot, error)
-            continue
-        try:
-            chain = retained_chain(pool, collected)
-        except HistoryGapError:
-            continue
-        return await _append_missing(pool, slot, drive, collected, mine, chain)
-    raise HistoryGapError("no other drive holds the whole journal right now")
-
-
-async def _append_missing(
-    pool: OpenedPool, slot: int, drive: Drive, collected: Collected, mine: DriveJournal, chain: list[RecordHead]
-) -> int:
-    drives = {m.slot: m.drive for m in pool.members.up() if m.drive is not None}
-    pool.segments.adopt(slot, mine)
-    copied = 0
-    for head in chain:
-        if head.hash not in mine.hashes:
-            try:
-                record = await fetch(collected, head, {**drives, slot: drive})
-            except CorruptError as error:
-                raise HistoryGapError(str(error)) from error
-            await pool.segments.append(slot, drive, record)
-            copied += 1
-    return copied
 
 
 def retained_chain(pool: OpenedPool, collected: Collected) -> list[RecordHead]:

@@ -59,7 +59,12 @@ async def open_pool(
     """
     opening = Opening(clock, settings or Settings(), scratch, read_only)
     try:
-        return await _open(opening, candidates, pool_id)
+        pool = await _open(opening, candidates, pool_id)
+        used = [member.drive for member in pool.members if member.up]
+        for drive in candidates:
+            if drive not in used:
+                await drive.close()  # its lock would keep heal from looking at the place again
+        return pool
     except BaseException:
         for drive in candidates:
             await drive.close()

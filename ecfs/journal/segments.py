@@ -168,6 +168,18 @@ class SegmentWriter:
             del old[key]
         return keys
 
+    def hand_over(self, tape: int, slot: int) -> None:
+        """The drive that was written as `tape` is from now on that of `slot`."""
+        self.forget(slot)
+        if tape in self._tapes:
+            self._tapes[slot] = self._tapes.pop(tape)
+        self._old[slot] = self._old.pop(tape, {})
+        self._next[slot] = self._next.pop(tape, 0)
+
+    def dropped(self, slot: int, key: str) -> None:
+        """A damaged segment was deleted."""
+        self._old.get(slot, {}).pop(key, None)
+
     def forget(self, slot: int) -> None:
         """The drive was exchanged: nothing that was known of its segments holds."""
         self._tapes.pop(slot, None)

@@ -10,8 +10,9 @@ from dataclasses import replace
 from msgspec import structs
 
 from ecfs.geometry import stripe_id
-from ecfs.journal.chain import Base, held_up_to
 from ecfs.journal.opened import OpenedPool
+from ecfs.journal.segments import segment_position
+from ecfs.journal.shown import first_id_after, shown_seq, with_unknown
 from ecfs.journal.state import Opening, need_k
 from ecfs.meta import DriveRow, Gap, Outcome
 from ecfs.pool.judge import Sight
@@ -25,7 +26,8 @@ def open_outcome(opening: Opening, pool: OpenedPool) -> Outcome:
     for row in _rows(opening, pool):
         slot = row.slot
         if row.in_w and _rolled_back(opening, pool, slot):
-            gaps[slot] = _with_unknown(pool, slot, _first_unknown(opening, pool, slot))
+            first = _first_unknown(opening, pool, slot)
+            gaps[slot] = with_unknown(pool.db.ledger.gaps(slot), first, stripe_id(pool.writer.epoch, 0))
         rows.append(row)
     return Outcome(drives=rows, gaps=gaps, epoch=(pool.writer.epoch, pool.writer.nonce, pool.seq + 1))
 
@@ -41,7 +43,7 @@ def judged_table(opening: Opening, pool: OpenedPool) -> list[DriveRow]:
     for row in rows:
         sight = opening.chosen.get(row.slot)
         if sight is not None and sight.identity is not None:
-            reason = _why_wrong(pool, row, sight)
+            reason = why_wrong(pool, row, sight)
             if reason:
                 opening.chosen.pop(row.slot)
                 at = next(i for i, other in enumerate(opening.sights) if other is sight)
@@ -51,7 +53,8 @@ def judged_table(opening: Opening, pool: OpenedPool) -> list[DriveRow]:
     return rows
 
 
-def _why_wrong(pool: OpenedPool, row: DriveRow, sight: Sight) -> str:
+def why_wrong(pool: OpenedPool, row: DriveRow, sight: Sight) -> str:
+    """Why a drive of this pool may not take its slot; "" if it may (R7, R11)."""
     identity = sight.identity
     if identity is None:
         return "no identity"
@@ -99,15 +102,20 @@ def _confirmed(pool: OpenedPool, row: DriveRow) -> tuple[int, int]:
 
 
 def _held(opening: Opening, pool: OpenedPool, slot: int) -> int:
-    """seq of the newest part of history that a drive shows. Along one chain seq alone orders everything."""
-    newest = pool.checkpoints[0]
-    hashes = opening.collected.drives[slot].hashes
-    superblock = opening.superblocks.get(slot)
-    known = {(c.epoch, c.seq, c.record) for c in pool.checkpoints}
-    named = [c.seq for c in superblock.checkpoints if (c.epoch, c.seq, c.record) in known] if superblock else []
-    if bytes.fromhex(newest.record) in hashes:
-        named.append(newest.seq)
-    return max(*named, 0, held_up_to(opening.chain, Base(0, 0, b""), hashes)[1])
+    """seq of the newest part of history that a drive shows by itself.
+
+    What lies in segments newer than its identity was copied there by an opening that ended before it could commit
+    what the drive lacks; counting it would hide a rollback for ever.
+    """
+    collected, identity = opening.collected, opening.chosen[slot].identity
+    settled = identity.epoch if identity is not None else 0
+    own = {
+        hash_
+        for hash_, places in collected.places.items()
+        if any(place.slot == slot and segment_position(place.segment)[0] <= settled for place in places)
+    }
+    heads = [collected.heads[hash_] for hash_ in own]
+    return shown_seq(pool.db.drives.epochs(), heads, opening.superblocks.get(slot))
 
 
 def _rolled_back(opening: Opening, pool: OpenedPool, slot: int) -> bool:
@@ -122,29 +130,6 @@ def _first_unknown(opening: Opening, pool: OpenedPool, slot: int) -> int:
     seq = _held(opening, pool, slot)
     if seq < pool.checkpoints[0].seq:
         # The records that would tell are gone: everything of the epoch it stopped in may be missing.
-        return stripe_id(_epoch_at(pool, seq), 0)
+        return first_id_after(pool.db.drives.epochs(), seq)
     later = [outcome for at, outcome in opening.outcomes.items() if at > seq]
     return min((row[0] for outcome in later for row in outcome.stripes), default=END_OF_IDS)
-
-
-def _epoch_at(pool: OpenedPool, seq: int) -> int:
-    return max((epoch for epoch, _, first in pool.db.drives.epochs() if first <= seq), default=1)
-
-
-def _with_unknown(pool: OpenedPool, slot: int, low: int) -> list[Gap]:
-    """The slot's gaps with [low, first id of this epoch) added as unknown; what is known missing stays so."""
-    high = stripe_id(pool.writer.epoch, 0)
-    old = pool.db.ledger.gaps(slot)
-    if low >= high:
-        return old
-    result: list[Gap] = [(lo, min(hi, low), kind) for lo, hi, kind in old if lo < low]
-    missing = sorted((max(lo, low), hi) for lo, hi, kind in old if hi > low and kind == "missing")
-    edge = low
-    for lo, hi in missing:
-        if lo > edge:
-            result.append((edge, lo, "unknown"))
-        result.append((lo, hi, "missing"))
-        edge = max(edge, hi)
-    if edge < high:
-        result.append((edge, high, "unknown"))
-    return result

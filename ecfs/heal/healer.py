@@ -1,0 +1,112 @@
+"""Heal as the rest of ecfs sees it: one object per open pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import trio
+
+from ecfs.commit.engine import Engine
+from ecfs.drive.base import Drive
+from ecfs.errors import RefusedError
+from ecfs.heal.cleanup import Cleanup
+from ecfs.heal.context import HealContext
+from ecfs.heal.enter import Entrance
+from ecfs.heal.join import Joiner
+from ecfs.heal.meter import Meter
+from ecfs.heal.part import Job
+from ecfs.heal.repair import Repairer
+from ecfs.heal.replace import Replacer
+from ecfs.heal.report import ScrubProgress, ScrubReport
+from ecfs.heal.scrub import Scrub
+from ecfs.heal.watch import Watch
+
+OnProgress = Callable[[ScrubProgress], None]
+
+
+class Healer:
+    """Watches, repairs, scrubs and replaces. Start `run` in a nursery beside the engine's; `scrub` and `replace`
+    also work without it."""
+
+    def __init__(
+        self, engine: Engine, open_drive: Callable[[str, int], Drive], places: Callable[[], Sequence[str]]
+    ) -> None:
+        """open_drive: (url, slot) → a handle that is not attached yet. places: URLs where drives may be."""
+        self.running: ScrubProgress | None = None
+        """What a scrub or replacement that runs now has done so far."""
+        self.last: ScrubReport | None = None
+        self._ctx = HealContext(engine, open_drive, places)
+        self.repairer = Repairer(self._ctx)
+        self._ctx.on_nudge = self.repairer.nudge
+        entrance = Entrance(self._ctx)
+        self._watch = Watch(self._ctx, entrance)
+        self._joiner = Joiner(self._ctx, entrance)
+        self._cleanup = Cleanup(self._ctx)
+        engine.pool.on_bad = self.repairer.note_bad
+
+    # ---- for status -------------------------------------------------------------------------------------
+
+    @property
+    def quick_pending(self) -> int:
+        """Shards that reads found bad and that were not looked at again yet."""
+        return self.repairer.quick_pending
+
+    @property
+    def set_aside(self) -> dict[int, str]:
+        """Stripes that can't be decoded now, and why; tried again when a drive comes back."""
+        return self.repairer.set_aside
+
+    @property
+    def repaired(self) -> int:
+        """Shards put right since the pool was opened."""
+        return self.repairer.repaired
+
+    # ---- work -------------------------------------------------------------------------------------------
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Watch, repair and clean up in the background, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch.run)
+            nursery.start_soon(self.repairer.run)
+            nursery.start_soon(self._cleanup.run)
+            task_status.started()
+
+    async def scrub(
+        self, *, dry_run: bool = False, rate: float | None = None, progress: OnProgress | None = None
+    ) -> ScrubReport:
+        """Check everything and make it whole. rate: bytes/s at most. dry_run: look, change nothing.
+
+        Raises RefusedError while another scrub or a replacement runs, FencedError, StalledError.
+        """
+        job = self._begin(dry_run, rate, progress)
+        try:
+            await Scrub(job, self._watch, self._joiner).run()
+        finally:
+            self._end()
+        return self._ended(job)
+
+    async def replace(self, slot: int, url: str, progress: OnProgress | None = None) -> ScrubReport:
+        """Put a new drive at `url` into a slot and rebuild it. Raises RefusedError with nothing changed."""
+        job = self._begin(False, None, progress)
+        try:
+            await Replacer(job, self._joiner).run(slot, url)
+            await Scrub(job, self._watch, self._joiner).rebuild_only()
+        finally:
+            self._end()
+        return self._ended(job)
+
+    def _begin(self, dry_run: bool, rate: float | None, progress: OnProgress | None) -> Job:
+        if self.running is not None:
+            raise RefusedError(f"a scrub or replacement is running already ({self.running.phase})")
+        self.running = ScrubProgress()
+        self.repairer.held = not dry_run
+        report = ScrubReport(dry_run, self._ctx.pool.clock.wall_ns())
+        return Job(self._ctx, self.repairer, report, Meter(self.running, progress, rate), dry_run)
+
+    def _end(self) -> None:
+        self.running = None
+        self.repairer.held = False
+
+    def _ended(self, job: Job) -> ScrubReport:
+        self.last = job.report
+        return job.report

@@ -1,0 +1,107 @@
+"""Making a drive for a slot that has none: recreated in place by scrub, or new by replace (R7, R10, R22).
+
+It is *joining* until superblock, checkpoints and the whole retained journal are on it and a committed record names its
+fresh id; saying *member* is the last write. Until then it counts for nothing.
+"""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from ecfs.drive.base import Drive
+from ecfs.errors import DriveError, RefusedError, StripeLostError
+from ecfs.heal.context import HealContext, Impatient
+from ecfs.heal.enter import Arrival, Entrance
+from ecfs.pool.identity import JOINING, Identity, encode_identity
+from ecfs.stripes.rebuild import check_shard, rebuild_shards
+
+NEWCOMER = 1000
+"""Added to a slot for the journal of a drive that does not have the slot yet."""
+
+
+class Joiner:
+    """Turns a vacant place into the drive of a slot."""
+
+    def __init__(self, ctx: HealContext, entrance: Entrance) -> None:
+        self._ctx = ctx
+        self.entrance = entrance
+
+    def identity(self, slot: int, drive_id: str = "") -> Identity:
+        """Of a drive that is joining; a fresh id unless one is given."""
+        pool = self._ctx.pool
+        ours = pool.identity_for(pool.members[slot], JOINING)
+        return structs.replace(ours, drive_id=drive_id or pool.clock.token(16).hex())
+
+    async def create(self, slot: int, drive: Drive) -> Arrival:
+        """A fresh joining drive on a vacant place. Raises DriveError with nothing changed."""
+        identity = self.identity(slot)
+        drive.slot = slot
+        await drive.create({"identity": encode_identity(identity)})
+        return Arrival(slot, drive, identity.drive_id, tape=slot + NEWCOMER, fresh=True)
+
+    def resume(self, slot: int, drive: Drive, identity: Identity) -> Arrival:
+        """Go on with a joining drive that a crash left behind, or that was emptied. It is attached."""
+        drive.slot = slot
+        return Arrival(slot, drive, identity.drive_id, tape=slot + NEWCOMER, fresh=True)
+
+    async def write_identity(self, drive: Drive, identity: Identity) -> None:
+        """Where nothing says any more who a drive is."""
+        await Impatient(drive).write_blob("identity", encode_identity(identity))
+
+    async def join(self, arrival: Arrival) -> None:
+        """Checkpoints, journal, W, member. Raises DriveError, HistoryGapError, StalledError, FencedError."""
+        drive = Impatient(arrival.drive)
+        try:
+            await drive.fence(self._ctx.pool.writer)
+            await drive.prepare(self._ctx.pool.live_epochs())
+            await self._put_checkpoints(arrival)
+            await self.entrance.enter(arrival)
+        except BaseException:
+            if self._ctx.pool.members[arrival.slot].drive is not arrival.drive:
+                await arrival.drive.close()
+            raise
+
+    async def _put_checkpoints(self, arrival: Arrival) -> None:
+        """Both retained checkpoints. The one that is written when the drive has entered comes on top."""
+        pool, drive = self._ctx.pool, Impatient(arrival.drive)
+        async with self._ctx.engine.checkpointer.lock:
+            for checkpoint in pool.checkpoints:
+                for fact in checkpoint.facts(pool.geometry):
+                    try:
+                        shards = await rebuild_shards(fact, [arrival.slot], pool.members, pool.pool_id)
+                    except StripeLostError as error:
+                        raise RefusedError(f"the checkpoint can't be read: {error}") from error
+                    await drive.put(fact.key, shards[arrival.slot], replace=True)
+            await drive.sync()
+            for checkpoint in pool.checkpoints:
+                for fact in checkpoint.facts(pool.geometry):
+                    await check_shard(drive, fact, arrival.slot, pool.pool_id)
+
+    # ---- R10: may a drive be made here? -----------------------------------------------------------------
+
+    async def why_not(self, slot: int, drive: Drive, *, leftovers: bool = False) -> str:
+        """Why the deleted drive of a slot may not be recreated at its place, with what to do; "" if it may.
+
+        leftovers: the place need not be vacant.
+        """
+        pool, member = self._ctx.pool, self._ctx.pool.members[slot]
+        if len(pool.members.writable()) < pool.members.need:
+            return "too few drives are here: bring back others first"
+        if pool.db.ledger.counts(pool.members.out_slots()).lost:
+            return "some stripes can't be decoded without it: bring it back, or give it up with: ecfs replace"
+        try:
+            here = await Impatient(drive).location()
+            vacant = await Impatient(drive).is_vacant()
+        except DriveError as error:
+            return f"its place can't be looked at: {error.args[0]}"
+        recorded = member.location.get("filesystem", "")
+        if recorded and (here is None or here.filesystem != recorded):
+            where = member.location.get("mount_point", "")
+            now = "nothing" if here is None else f"{here.filesystem} mounted at {here.mount_point}"
+            return (
+                f"it lay on {recorded} mounted at {where}, and {drive.url} now lies on {now}: mount its disk, or, if "
+                f"the disk is dead, give the slot a new place with: ecfs replace POOL {slot} URL"
+            )
+        if not vacant and not leftovers:
+            return f"{drive.url} is not empty and not a drive of this pool: move away what lies there"
+        return ""

@@ -1,0 +1,200 @@
+"""Checking and rebuilding shards of given stripes; the outcome goes into the ledger.
+
+A shard counts as repaired only when it was read back where it lies, and its stripe is still needed (R13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+
+import trio
+
+from ecfs.commit.settle import together
+from ecfs.drive.base import Buffer, Drive
+from ecfs.errors import (
+    DriveError,
+    DriveFullError,
+    FormatTooNewError,
+    ShardCorruptError,
+    ShardMissingError,
+    StripeLostError,
+)
+from ecfs.heal.context import HealContext
+from ecfs.heal.ranges import moved
+from ecfs.meta import Outcome
+from ecfs.pool.members import Member
+from ecfs.stripes.fact import StripeFact
+from ecfs.stripes.rebuild import check_shard, rebuild_shards
+
+AT_ONCE = 2
+"""Stripes being rebuilt at a time: 12 MiB each."""
+
+
+@dataclass
+class Mended:
+    """What came of one stripe. Per slot: the incarnation in which its shard was found good or was put, or what was
+    wrong with it. lost: why it can't be decoded now."""
+
+    stripe: int
+    good: dict[int, int] = field(default_factory=dict)
+    bad: dict[int, DriveError] = field(default_factory=dict)
+    put: dict[int, int] = field(default_factory=dict)
+    repaired: dict[int, int] = field(default_factory=dict)
+    lost: StripeLostError | None = None
+    length: int = 0
+
+
+Job = tuple[int, frozenset[int]]
+"""A stripe and the slots whose shard to look at."""
+
+
+class Mender:
+    """Checks and rebuilds shards of given stripes, in batches that each end with one commit."""
+
+    def __init__(self, ctx: HealContext, on_other: Callable[[int, int, DriveError], None]) -> None:
+        """on_other: told about bad shards that were met while others were rebuilt."""
+        self._ctx = ctx
+        self._on_other = on_other
+        self._lock = trio.Lock()
+
+    async def mend(self, jobs: Iterable[Job]) -> list[Mended]:
+        """Returns one result per stripe that somebody still needs. Raises StalledError, FencedError."""
+        async with self._lock:  # one at a time: the new list of gaps is made from the old one
+            results = await self._first_pass(jobs)
+            await self._sync(results)
+            await together(partial(self._reread, result) for result in results if result.put)
+            await self._record(results)
+            return results
+
+    # ---- look, rebuild, put -----------------------------------------------------------------------------
+
+    async def _first_pass(self, jobs: Iterable[Job]) -> list[Mended]:
+        results: list[Mended] = []
+        limit = trio.CapacityLimiter(AT_ONCE)
+
+        async def one(job: Job) -> None:
+            async with limit:
+                result = await self._mend_one(*job)
+            if result is not None:
+                results.append(result)
+
+        await together(partial(one, job) for job in jobs)
+        return results
+
+    async def _mend_one(self, stripe: int, slots: frozenset[int]) -> Mended | None:
+        with self._ctx.pool.pins.pin(stripe):
+            fact = self._ctx.fact(stripe)
+            if fact is None:
+                return None
+            result = Mended(stripe, length=fact.fragment_length)
+            members = [m for m in self._ctx.workable() if m.slot in slots]
+            await together(partial(self._check, fact, member, result) for member in members)
+            if result.bad and self._ctx.fact(stripe) is not None:
+                await self._rebuild(fact, result)
+            return result
+
+    async def _check(self, fact: StripeFact, member: Member, result: Mended) -> None:
+        pool, drive, incarnation = self._ctx.pool, member.drive, member.incarnation
+        if drive is None:
+            return
+        try:
+            await check_shard(drive, fact, member.slot, pool.pool_id)
+            result.good[member.slot] = incarnation
+        except (ShardMissingError, ShardCorruptError) as error:
+            result.bad[member.slot] = error
+        except FormatTooNewError:
+            return  # not damaged: whoever can read it may judge it
+        except DriveError as error:
+            pool.members.drive_failed(member.slot, error)
+
+    async def _rebuild(self, fact: StripeFact, result: Mended) -> None:
+        pool = self._ctx.pool
+        avoid = pool.db.ledger.missing_slots(fact.id)
+        try:
+            shards = await rebuild_shards(
+                fact, set(result.bad), pool.members, pool.pool_id, avoid=avoid, on_bad=self._on_other
+            )
+        except StripeLostError as error:
+            result.lost = error
+            return
+        await together(partial(self._put, fact, slot, buffers, result) for slot, buffers in shards.items())
+
+    async def _put(self, fact: StripeFact, slot: int, buffers: list[Buffer], result: Mended) -> None:
+        member = self._ctx.pool.members[slot]
+        incarnation = member.incarnation
+
+        async def put(drive: Drive) -> None:
+            await drive.put(fact.key, buffers, replace=True)
+
+        try:
+            if await self._ctx.engine.settler.call(member, put):
+                result.put[slot] = incarnation
+        except DriveFullError:
+            return  # stays in the ledger until there is room
+
+    # ---- sync and read again ----------------------------------------------------------------------------
+
+    async def _sync(self, results: list[Mended]) -> None:
+        await together(partial(self._sync_one, slot, results) for slot in {s for r in results for s in r.put})
+
+    async def _sync_one(self, slot: int, results: list[Mended]) -> None:
+        member = self._ctx.pool.members[slot]
+        try:
+            done = await self._ctx.engine.settler.call(member, lambda drive: drive.sync())
+        except DriveFullError as error:
+            self._ctx.pool.members.take_down(slot, "absent", f"sync failed: {error.args[0]}")
+            done = False
+        for result in results:
+            if not done or result.put.get(slot) != member.incarnation:
+                result.put.pop(slot, None)  # R21: what a failed sync should have covered is void
+
+    async def _reread(self, result: Mended) -> None:
+        """Never trust the write: only what was read back is repaired."""
+        pool = self._ctx.pool
+        with pool.pins.pin(result.stripe):
+            fact = self._ctx.fact(result.stripe)
+            for slot, incarnation in result.put.items() if fact is not None else ():
+                member = pool.members[slot]
+                again = Mended(result.stripe)
+                if fact is not None and member.incarnation == incarnation:
+                    await self._check(fact, member, again)
+                if again.good.get(slot) == incarnation:
+                    result.repaired[slot] = incarnation
+        pool.reader.forget(result.stripe)
+
+    # ---- record -----------------------------------------------------------------------------------------
+
+    async def _record(self, results: list[Mended]) -> None:
+        outcome = self._outcome(results)
+        if outcome != Outcome():
+            await self._ctx.engine.record(outcome)
+
+    def _outcome(self, results: list[Mended]) -> Outcome:
+        """What the ledger should say from now on. No await between this and `Engine.record`."""
+        ledger, outcome = self._ctx.pool.db.ledger, Outcome()
+        whole: dict[int, set[int]] = {}
+        broken: dict[int, set[int]] = {}
+        for result in results:
+            for slot in self._still(result.good | result.repaired):
+                whole.setdefault(slot, set()).add(result.stripe)
+            for slot in result.bad.keys() - result.repaired.keys():
+                broken.setdefault(slot, set()).add(result.stripe)
+        lost = {result.stripe for result in results if result.lost is not None}
+        for slot in whole.keys() | broken.keys():
+            fine, bad = whole.get(slot, set()), broken.get(slot, set())
+            outcome.present += [(stripe, slot) for stripe in sorted(fine) if ledger.is_missing(stripe, slot)]
+            # What can't be decoded gets a row of its own, so that the range can go on without it.
+            new = {stripe for stripe in bad if not ledger.is_missing(stripe, slot)} | bad & lost
+            outcome.missing += [(stripe, slot) for stripe in sorted(new)]
+            gaps = moved(ledger, slot, fine | bad & lost)
+            if gaps is not None and slot not in self._ctx.entering:
+                outcome.gaps[slot] = gaps
+        outcome.missing = [pair for pair in outcome.missing if self._ctx.fact(pair[0]) is not None]
+        return outcome
+
+    def _still(self, found: dict[int, int]) -> list[int]:
+        """Slots whose drive is still the one that was looked at: one that came back may be an older copy (R11)."""
+        members = self._ctx.pool.members
+        return [slot for slot, incarnation in found.items() if members[slot].incarnation == incarnation]

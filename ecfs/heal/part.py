@@ -1,0 +1,74 @@
+"""What the parts of a scrub share: where to look, what to tell, and whether anything may be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from ecfs.drive.base import Drive
+from ecfs.errors import DriveFullError, StalledError, StripeLostError
+from ecfs.heal.context import HealContext
+from ecfs.heal.mend import Mended
+from ecfs.heal.meter import Meter
+from ecfs.heal.repair import Repairer
+from ecfs.heal.report import LOST, PENDING, REPAIRED, Finding, ScrubReport
+from ecfs.pool.members import Member
+from ecfs.shard import DATA_OFFSET
+
+
+@dataclass
+class Job:
+    """One scrub. dry_run: look, change nothing."""
+
+    ctx: HealContext
+    repairer: Repairer
+    report: ScrubReport
+    meter: Meter
+    dry_run: bool = False
+
+    def found(
+        self, kind: str, text: str, *, repaired: bool, slot: int | None = None, stripe: int | None = None
+    ) -> None:
+        state = REPAIRED if repaired else PENDING
+        self.add(Finding(kind, state, text, slot, stripe))
+
+    def add(self, finding: Finding) -> None:
+        self.report.add(finding)
+        self.meter.progress.found = self.report.found
+        self.meter.progress.repaired = self.report.repaired
+
+    async def checked(self, slot: int, size: int) -> None:
+        """One shard of `size` bytes was verified."""
+        tally = self.report.tally(slot)
+        tally.checked += 1
+        tally.bytes += size
+        self.report.checked += 1
+        await self.meter.add(size, checked=1)
+
+    def mended(self, result: Mended, *, also_lost: bool = True) -> None:
+        """Tell what came of one stripe."""
+        for slot, error in result.bad.items():
+            kind = "missing-shard" if type(error).__name__ == "ShardMissingError" else "corrupt-shard"
+            if slot in result.repaired or result.lost is None:
+                self.found(kind, str(error), repaired=slot in result.repaired, slot=slot, stripe=result.stripe)
+        if result.lost is not None and also_lost:
+            self.lost(result.stripe, result.lost)
+
+    def lost(self, stripe: int, error: StripeLostError | str) -> None:
+        """A stripe can't be decoded now: name the files."""
+        room = len(self.report.findings) < 1000
+        paths = self.ctx.paths_of(stripe) if room else ()
+        self.add(Finding("missing-shard", LOST, str(error), None, stripe, paths))
+
+    async def change(self, member: Member, call: Callable[[Drive], Awaitable[None]]) -> bool:
+        """Write to a drive of W; False if that failed or nothing may be changed."""
+        if self.dry_run:
+            return False
+        try:
+            return await self.ctx.engine.settler.call(member, call)
+        except (DriveFullError, StalledError):
+            return False
+
+
+def shard_size(fragment_length: int) -> int:
+    return DATA_OFFSET + fragment_length

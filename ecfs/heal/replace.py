@@ -1,0 +1,124 @@
+"""A new drive for a slot. The old one stays in use, and readable, until the new one has everything it had."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from ecfs.drive.base import Drive
+from ecfs.drive.registry import check_distinct
+from ecfs.errors import CorruptError, DriveError, RefusedError, StripeLostError
+from ecfs.heal.cleanup import is_named
+from ecfs.heal.context import Impatient
+from ecfs.heal.enter import Arrival
+from ecfs.heal.join import Joiner
+from ecfs.heal.part import Job, shard_size
+from ecfs.meta import StripeFact as Row
+from ecfs.shard import parse_key
+from ecfs.stripes.rebuild import check_shard, rebuild_shards
+
+BATCH = 32
+
+
+class Replacer:
+    """One replacement. Raises RefusedError before anything was changed, DriveError about the new place."""
+
+    def __init__(self, job: Job, joiner: Joiner) -> None:
+        self._job = job
+        self._joiner = joiner
+
+    async def run(self, slot: int, url: str) -> None:
+        ctx = self._job.ctx
+        if not 0 <= slot < len(ctx.pool.members):
+            raise RefusedError(f"there is no drive {slot}: the pool has slots 0 to {len(ctx.pool.members) - 1}")
+        if ctx.engine.stalled or ctx.engine.fenced:
+            raise RefusedError(f"nothing can be written now: {ctx.engine.stalled or ctx.engine.fenced}")
+        member = ctx.pool.members[slot]
+        drive = ctx.open_drive(url, slot)
+        await self._refuse(slot, drive)
+        arrival = await self._joiner.create(slot, drive)
+        try:
+            if member.up:
+                await self._fill(arrival)
+            old = member.drive
+            await self._joiner.join(arrival)
+        except BaseException:
+            await drive.close()
+            raise
+        if old is not None and old is not member.drive:
+            await old.close()
+        self._job.found("drive", f"drive {slot} is now {drive.url}", repaired=True, slot=slot)
+        await self._tidy(Impatient(drive))
+
+    async def _refuse(self, slot: int, drive: Drive) -> None:
+        members = self._job.ctx.pool.members
+        for other in members:
+            if other.url == drive.url and (other.slot != slot or other.up):
+                raise RefusedError(f"{drive.url} is the place of drive {other.slot}: give a new, empty one")
+        check_distinct([drive.url, *(m.url for m in members if m.slot != slot and m.url)])
+        try:
+            vacant = await Impatient(drive).is_vacant()
+        except DriveError as error:
+            raise RefusedError(f"{drive.url} can't be used: {error.args[0]}") from error
+        if not vacant:
+            raise RefusedError(f"{drive.url} is not empty: a new drive needs an empty or missing directory")
+
+    # ---- filling it before it has the slot ----------------------------------------------------------------
+
+    async def _fill(self, arrival: Arrival) -> None:
+        """Every stripe's shard, before the old drive is given up: reading must at no moment get worse."""
+        job, pool = self._job, self._job.ctx.pool
+        drive = Impatient(arrival.drive)
+        await drive.fence(pool.writer)
+        await drive.prepare(pool.live_epochs())
+        job.meter.phase("filling")
+        average = pool.db.ledger.total_length() // pool.geometry.k + pool.db.ledger.count() * shard_size(0)
+        job.meter.add_total(average)
+        while rows := pool.db.ledger.facts(arrival.filled, BATCH):
+            await self._fill_some(arrival, drive, rows)
+            arrival.filled = rows[-1].id
+
+    async def _fill_some(self, arrival: Arrival, drive: Drive, rows: list[Row]) -> None:
+        job, pool, slot = self._job, self._job.ctx.pool, arrival.slot
+        await drive.prepare(sorted({row.id >> 32 for row in rows}))
+        put = [row.id for row in rows if await self._put(arrival, drive, row.id)]
+        await drive.sync()
+        for stripe in put:
+            with pool.pins.pin(stripe):
+                fact = job.ctx.fact(stripe)
+                if fact is None:
+                    continue
+                await check_shard(drive, fact, slot, pool.pool_id)
+            if pool.db.ledger.is_missing(stripe, slot):
+                arrival.present.append(stripe)
+            await job.checked(slot, shard_size(fact.fragment_length))
+
+    async def _put(self, arrival: Arrival, drive: Drive, stripe: int) -> bool:
+        """False if the stripe is dead or can't be decoded; then it is missing on the new drive."""
+        job, pool, slot = self._job, self._job.ctx.pool, arrival.slot
+        with pool.pins.pin(stripe):
+            fact = job.ctx.fact(stripe)
+            if fact is None:
+                return False
+            avoid = pool.db.ledger.missing_slots(stripe)
+            try:
+                shards = await rebuild_shards(fact, [slot], pool.members, pool.pool_id, avoid=avoid)
+            except StripeLostError:
+                arrival.holes.append(stripe)
+                return False
+            await drive.put(fact.key, shards[slot], replace=True)
+            return True
+
+    async def _tidy(self, drive: Drive) -> None:
+        """Shards of stripes that died while it was filled. It is our own new drive: nothing else can lie there."""
+        async with aclosing(drive.list("s/")) as entries:
+            dead = [entry.key async for entry in entries if self._is_dead(entry.key)]
+        for key in dead:
+            if self._is_dead(key):
+                await drive.delete(key)
+
+    def _is_dead(self, key: str) -> bool:
+        try:
+            space, number = parse_key(key)
+        except CorruptError:
+            return False
+        return not is_named(self._job.ctx, space, number)

@@ -1,0 +1,116 @@
+"""The full check: drives, shards, checkpoints, journals, blobs, leftovers, metadata. Then all is whole, or named."""
+
+from __future__ import annotations
+
+import trio
+
+from ecfs.heal.join import Joiner
+from ecfs.heal.mend import Mended
+from ecfs.heal.part import Job, shard_size
+from ecfs.heal.report import PENDING, Finding
+from ecfs.heal.restore import Restorer
+from ecfs.heal.scrub_journal import BlobCheck, CheckpointCheck, JournalCheck
+from ecfs.heal.scrub_orphans import OrphanCheck
+from ecfs.heal.scrub_stripes import StripeCheck
+from ecfs.heal.watch import Watch
+from ecfs.meta import Outcome, check_steps
+
+
+class Scrub:
+    """One run."""
+
+    def __init__(self, job: Job, watch: Watch, joiner: Joiner) -> None:
+        self._job = job
+        self._watch = watch
+        self._restorer = Restorer(job, joiner)
+
+    async def run(self) -> None:
+        job = self._job
+        stripes, checkpoints, orphans = StripeCheck(job), CheckpointCheck(job), OrphanCheck(job)
+        if not job.dry_run:
+            job.meter.phase("drives")
+            async with trio.open_nursery() as nursery:
+                await self._watch.sweep(nursery, at_once=True)
+            await self._restorer.run()
+        job.meter.add_total(stripes.total() + checkpoints.total())
+        if not job.dry_run:
+            await self._rebuild()
+        job.meter.phase("stripes")
+        await stripes.run()
+        job.meter.phase("checkpoints")
+        await checkpoints.run()
+        job.meter.phase("journals")
+        await JournalCheck(job).run()
+        await BlobCheck(job).run()
+        job.meter.phase("leftovers")
+        await orphans.run()
+        job.meter.phase("metadata")
+        await self._metadata()
+        await self._finish(orphans.outcome)
+
+    async def rebuild_only(self) -> None:
+        """After a replacement: what is missing, without checking all the rest."""
+        await self._rebuild()
+        await self._job.repairer.finish_drives()
+        self._job.report.finished_ns = self._job.ctx.pool.clock.wall_ns()
+
+    async def _rebuild(self) -> None:
+        """First what is known to be missing: that is where the danger is."""
+        job = self._job
+        job.meter.phase("rebuilding")
+        job.meter.add_total(await self._missing_bytes())
+        pending: list[int] = []
+
+        def on_mended(results: list[Mended]) -> None:
+            for result in results:
+                job.mended(result, also_lost=False)
+                pending.append(len(result.put | result.good) * shard_size(result.length))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._count_rebuilt, pending)
+            await job.repairer.drain(on_mended=on_mended)
+            nursery.cancel_scope.cancel()
+        await job.meter.add(sum(pending))
+
+    async def _count_rebuilt(self, pending: list[int]) -> None:
+        while True:
+            size, pending[:] = sum(pending), []
+            await self._job.meter.add(size)
+            await trio.sleep(0.2)
+
+    async def _missing_bytes(self) -> int:
+        ledger, size = self._job.ctx.pool.db.ledger, 0
+        average = ledger.total_length() // max(ledger.count(), 1) // self._job.ctx.pool.geometry.k
+        for member in self._job.ctx.workable():
+            after = 0
+            while numbers := ledger.next_missing(member.slot, after, 1000):
+                after = numbers[-1]
+                size += len(numbers) * shard_size(average)
+                await trio.lowlevel.checkpoint()
+        return size
+
+    async def _metadata(self) -> None:
+        for findings in check_steps(self._job.ctx.pool.db):
+            for text in findings:
+                self._job.found("metadata", text, repaired=False)
+            await trio.lowlevel.checkpoint()
+
+    async def _finish(self, outcome: Outcome) -> None:
+        job, pool = self._job, self._job.ctx.pool
+        if not job.dry_run:
+            await job.repairer.finish_drives()
+        for member in pool.members:
+            if not (member.up and member.in_w):
+                text = f"{member.url} is {member.state}" + (f": {member.reason}" if member.reason else "")
+                if not any(f.kind == "drive" and f.slot == member.slot for f in job.report.findings):
+                    job.add(Finding("drive", PENDING, text, member.slot))
+        job.report.finished_ns = pool.clock.wall_ns()
+        if not job.dry_run and not job.ctx.engine.stalled:
+            report = job.report
+            outcome.settings["scrub"] = {
+                "last_finished": report.finished_ns,
+                "checked": report.checked,
+                "repaired": report.repaired,
+                "lost": report.lost,
+            }
+            await job.ctx.engine.record(outcome)

@@ -1,0 +1,192 @@
+"""Checkpoints, journals, superblocks, identities and fences of every drive: what an opening will need."""
+
+from __future__ import annotations
+
+from ecfs.drive.base import Drive
+from ecfs.errors import (
+    CorruptError,
+    DriveError,
+    DriveUnreachableError,
+    EcfsError,
+    HistoryGapError,
+    ShardCorruptError,
+    ShardMissingError,
+    StripeLostError,
+)
+from ecfs.heal.part import Job, shard_size
+from ecfs.heal.report import LOST, Finding
+from ecfs.journal.chain import Base, walk
+from ecfs.journal.history import copy_history
+from ecfs.journal.record import RecordHead
+from ecfs.journal.segments import Collected, collect
+from ecfs.journal.superblock import Superblock, decode_superblock
+from ecfs.pool.identity import decode_identity
+from ecfs.pool.members import Member
+from ecfs.stripes.fact import StripeFact
+from ecfs.stripes.rebuild import check_shard, rebuild_shards
+
+
+class CheckpointCheck:
+    """The shards of both retained checkpoints."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def total(self) -> int:
+        pool = self._job.ctx.pool
+        facts = [fact for checkpoint in pool.checkpoints for fact in checkpoint.facts(pool.geometry)]
+        return sum(shard_size(fact.fragment_length) for fact in facts) * len(pool.members.writable())
+
+    async def run(self) -> None:
+        pool = self._job.ctx.pool
+        async with self._job.ctx.engine.checkpointer.lock:  # a new checkpoint would prune one under our feet
+            for checkpoint in pool.checkpoints:
+                for fact in checkpoint.facts(pool.geometry):
+                    await self._check(fact)
+
+    async def _check(self, fact: StripeFact) -> None:
+        pool = self._job.ctx.pool
+        bad: dict[int, DriveError] = {}
+        for member in pool.members.writable():
+            if member.drive is None:
+                continue
+            try:
+                await check_shard(member.drive, fact, member.slot, pool.pool_id)
+            except (ShardMissingError, ShardCorruptError) as error:
+                bad[member.slot] = error
+            except DriveError as error:
+                pool.members.drive_failed(member.slot, error)
+            await self._job.checked(member.slot, shard_size(fact.fragment_length))
+        if bad:
+            await self._repair(fact, bad)
+
+    async def _repair(self, fact: StripeFact, bad: dict[int, DriveError]) -> None:
+        job, pool = self._job, self._job.ctx.pool
+        try:
+            shards = await rebuild_shards(fact, set(bad), pool.members, pool.pool_id)
+        except StripeLostError as error:
+            job.add(Finding("checkpoint", LOST, f"{error}; the other checkpoint and the journal still hold it all"))
+            return
+        for slot, why in bad.items():
+
+            async def write(drive: Drive, slot: int = slot) -> None:
+                await drive.put(fact.key, shards[slot], replace=True)
+                await drive.sync()
+                await check_shard(drive, fact, slot, pool.pool_id)
+
+            done = await job.change(pool.members[slot], write)
+            job.found("checkpoint", str(why), repaired=done, slot=slot)
+
+
+class JournalCheck:
+    """Every record of the retained chain on every drive of W."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    async def run(self) -> None:
+        pool = self._job.ctx.pool
+        async with self._job.ctx.engine.checkpointer.lock:
+            tail = Base(pool.writer.epoch, pool.seq, pool.hash)
+            oldest = pool.checkpoints[-1]
+            members, collected = pool.members.writable(), Collected()
+            for member in members:
+                await self._collect(collected, member)
+            try:
+                base = Base(oldest.epoch, oldest.seq, bytes.fromhex(oldest.record))
+                chain = walk(collected.heads, tail, base)
+            except HistoryGapError as error:
+                self._job.add(Finding("journal", LOST, f"{error}; unmount cleanly to write a checkpoint"))
+                return
+            for member in members:
+                await self._check(member, collected, chain)
+
+    async def _collect(self, collected: Collected, member: Member) -> None:
+        if member.drive is None:
+            return
+        try:
+            await collect(collected, member.slot, member.drive, self._job.ctx.pool.pool_id)
+        except DriveError as error:
+            self._job.ctx.pool.members.drive_failed(member.slot, error)
+
+    async def _check(self, member: Member, collected: Collected, chain: list[RecordHead]) -> None:
+        job, journal = self._job, collected.drives.get(member.slot)
+        if journal is None or member.drive is None or not (member.up and member.in_w):
+            return
+        lacking = [head for head in chain if head.hash not in journal.hashes]
+        # The end of a segment may be torn: an append was cut short, and what it held came again elsewhere.
+        damaged = {key for key, _, torn in journal.flaws if not torn or lacking}
+        if not lacking and not damaged:
+            return
+        text = f"{len(lacking)} records missing, {len(damaged)} damaged segments"
+        job.found("journal", text, repaired=await self._repair(member, member.drive, damaged), slot=member.slot)
+
+    async def _repair(self, member: Member, drive: Drive, damaged: set[str]) -> bool:
+        job, engine = self._job, self._job.ctx.engine
+        if job.dry_run or engine.stalled or engine.fenced:
+            return False
+        try:
+            async with engine.between_commits():
+                if not (member.up and member.in_w and member.drive is drive):
+                    return False
+                await copy_history(job.ctx.pool, member.slot, drive, distrust=damaged)
+                for key in damaged:
+                    await drive.delete(key)
+                    job.ctx.pool.segments.dropped(member.slot, key)
+        except DriveUnreachableError as error:
+            job.ctx.pool.members.drive_failed(member.slot, error)
+            return False
+        except EcfsError:
+            return False
+        return True
+
+
+class BlobCheck:
+    """Superblock, identity and fence, read again and written anew when wrong."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    async def run(self) -> None:
+        async with self._job.ctx.engine.checkpointer.lock:
+            for member in self._job.ctx.pool.members.writable():
+                if member.drive is not None and member.slot not in self._job.ctx.entering:
+                    try:
+                        await self._check(member, member.drive)
+                    except DriveError as error:
+                        self._job.ctx.pool.members.drive_failed(member.slot, error)
+
+    async def _check(self, member: Member, drive: Drive) -> None:
+        job, pool = self._job, self._job.ctx.pool
+        if (why := await self._superblock_flaw(member, drive)) is not None:
+            done = await job.change(member, lambda drive: pool.write_superblock(member, drive))
+            if why:
+                job.found("superblock", why, repaired=done, slot=member.slot)
+        if why := await self._identity_flaw(member, drive):
+            done = await job.change(member, lambda drive: pool.write_identity(member, drive))
+            job.found("identity", why, repaired=done, slot=member.slot)
+        if (found := await drive.read_fence()) != pool.writer:
+            done = await job.change(member, lambda drive: drive.fence(pool.writer))
+            job.found("identity", f"the fence names epoch {found.epoch}", repaired=done, slot=member.slot)
+
+    async def _superblock_flaw(self, member: Member, drive: Drive) -> str | None:
+        """What is wrong with it; "" if it is merely not up to date about the other drives, None if all is well."""
+        ours = self._job.ctx.pool.superblock_for(member)
+        try:
+            found = decode_superblock(await drive.read_blob("superblock"))
+        except (CorruptError, ShardCorruptError, ShardMissingError) as error:
+            return str(error)
+        if _essence(found) != _essence(ours):
+            return "does not name the newest checkpoints"
+        return None if found.drives == ours.drives else ""
+
+    async def _identity_flaw(self, member: Member, drive: Drive) -> str:
+        try:
+            found = decode_identity(await drive.read_blob("identity"))
+        except (CorruptError, ShardCorruptError, ShardMissingError) as error:
+            return str(error)
+        return "" if found == self._job.ctx.pool.identity_for(member) else "is not the one of this opening"
+
+
+def _essence(superblock: Superblock) -> tuple[object, ...]:
+    return superblock.pool_id, superblock.drive_id, superblock.slot, superblock.checkpoints

@@ -1,0 +1,116 @@
+"""Every shard of every stripe, where it lies; what is bad is rebuilt and read again."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+
+from ecfs.commit.settle import together
+from ecfs.errors import (
+    DriveError,
+    FormatTooNewError,
+    ShardCorruptError,
+    ShardMissingError,
+    StalledError,
+)
+from ecfs.heal.part import Job, shard_size
+from ecfs.pool.members import Member
+from ecfs.stripes.fact import StripeFact
+from ecfs.stripes.rebuild import check_shard
+
+PAGE = 64
+"""Stripes that are pinned and checked at a time."""
+
+
+@dataclass
+class _Page:
+    facts: list[StripeFact]
+    good: dict[int, set[int]] = field(default_factory=dict)
+    bad: dict[int, dict[int, DriveError]] = field(default_factory=dict)
+    odd: dict[int, str] = field(default_factory=dict)
+
+
+class StripeCheck:
+    """One walk over all committed stripes."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def total(self) -> int:
+        """Bytes that the walk will verify, as far as the ledger knows now."""
+        pool = self._job.ctx.pool
+        ledger, k = pool.db.ledger, pool.geometry.k
+        return (ledger.total_length() // k + ledger.count() * shard_size(0)) * len(pool.members.writable())
+
+    async def run(self) -> None:
+        after = 0
+        while rows := self._job.ctx.pool.db.ledger.facts(after, PAGE):
+            after = rows[-1].id
+            await self._page([row.id for row in rows])
+
+    async def _page(self, numbers: list[int]) -> None:
+        ctx = self._job.ctx
+        with ExitStack() as pins:
+            for number in numbers:
+                pins.enter_context(ctx.pool.pins.pin(number))
+            page = _Page([fact for number in numbers if (fact := ctx.fact(number)) is not None])
+            await together(partial(self._check_drive, member, page) for member in ctx.pool.members.writable())
+        await self._judge(page)
+
+    async def _check_drive(self, member: Member, page: _Page) -> None:
+        """One drive's shards one after the other; the drives side by side."""
+        pool, slot = self._job.ctx.pool, member.slot
+        for fact in page.facts:
+            drive = pool.members.readable(slot)
+            if drive is None:
+                return
+            try:
+                await check_shard(drive, fact, slot, pool.pool_id)
+                page.good.setdefault(fact.id, set()).add(slot)
+            except (ShardMissingError, ShardCorruptError) as error:
+                page.bad.setdefault(fact.id, {})[slot] = error
+            except FormatTooNewError as error:
+                page.odd[fact.id] = str(error)
+            except DriveError as error:
+                pool.members.drive_failed(slot, error)
+            await self._job.checked(slot, shard_size(fact.fragment_length))
+
+    async def _judge(self, page: _Page) -> None:
+        job, ctx = self._job, self._job.ctx
+        # R13: a stripe that died while it was looked at is no finding.
+        facts = [fact for fact in page.facts if ctx.fact(fact.id) is not None]
+        reported = await self._mend(facts, page)
+        for fact in facts:
+            here = page.good.get(fact.id, set())
+            if len(here) < fact.geometry.k and fact.id not in reported and fact.id not in page.odd:
+                away = [slot for slot in range(fact.geometry.n) if slot not in here]
+                job.lost(fact.id, f"stripe {fact.id:016x} can't be decoded: no good shard on drives {away}")
+            elif fact.id in page.odd:
+                job.found("corrupt-shard", page.odd[fact.id], repaired=False, stripe=fact.id)
+
+    async def _mend(self, facts: list[StripeFact], page: _Page) -> set[int]:
+        """Repair; returns the stripes that were found lost."""
+        job, ledger = self._job, self._job.ctx.pool.db.ledger
+        if job.dry_run:
+            self._tell(facts, page)
+            return set()
+        doubtful: dict[int, frozenset[int]] = {}
+        for fact in facts:
+            unrecorded = page.good.get(fact.id, set()) & ledger.missing_slots(fact.id)
+            doubtful[fact.id] = frozenset(unrecorded.union(page.bad.get(fact.id, ())))
+        try:
+            results = await job.repairer.mender.mend((stripe, slots) for stripe, slots in doubtful.items() if slots)
+        except StalledError:
+            self._tell(facts, page)
+            return set()
+        for result in results:
+            # What was repaired a moment ago by a read's complaint is fine now, and still was a finding.
+            job.mended(result)
+        return {result.stripe for result in results if result.lost is not None}
+
+    def _tell(self, facts: list[StripeFact], page: _Page) -> None:
+        for fact in facts:
+            for slot, error in page.bad.get(fact.id, {}).items():
+                kind = "missing-shard" if isinstance(error, ShardMissingError) else "corrupt-shard"
+                self._job.found(kind, str(error), repaired=False, slot=slot, stripe=fact.id)

@@ -1,0 +1,56 @@
+"""How much of history a drive shows, and which stripes that makes unknown (R11). Pure.
+
+A record is history exactly if its epoch's nonce is the one that history names and it lies before the first record of
+the next epoch: later ones are void (R1). So this needs no chain, and holds for records that were pruned long ago.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from ecfs.geometry import stripe_id
+from ecfs.journal.record import RecordHead
+from ecfs.journal.superblock import Superblock
+from ecfs.meta import Gap
+
+Epochs = Sequence[tuple[int, str, int]]
+"""(epoch, nonce, first seq), ascending, as `meta.Drives.epochs` gives them."""
+
+
+def shown_seq(epochs: Epochs, heads: Iterable[RecordHead], superblock: Superblock | None) -> int:
+    """seq of the newest part of history that a drive's journal or superblock shows; 0 for none.
+
+    Along one chain seq alone orders everything.
+    """
+    nonces = {epoch: nonce for epoch, nonce, _ in epochs}
+    ends = {before[0]: after[2] for before, after in pairwise(epochs)}
+    shown = [h.seq for h in heads if nonces.get(h.epoch) == h.nonce.hex() and h.seq < ends.get(h.epoch, h.seq + 1)]
+    named = superblock.checkpoints if superblock is not None else []
+    shown += [c.seq for c in named if c.epoch in nonces and c.seq < ends.get(c.epoch, c.seq + 1)]
+    return max(shown, default=0)
+
+
+def first_id_after(epochs: Epochs, seq: int) -> int:
+    """The lowest stripe id that a record after `seq` can be about: all of the epoch that `seq` lies in."""
+    return stripe_id(max((epoch for epoch, _, first in epochs if first <= seq), default=1), 0)
+
+
+def with_unknown(old: Sequence[Gap], low: int, high: int) -> list[Gap]:
+    """A slot's gaps with ids [low, high) added as unknown; what is known missing stays so."""
+    if low >= high:
+        return list(old)
+    result: list[Gap] = [(lo, min(hi, low), kind) for lo, hi, kind in old if lo < low]
+    result += [(max(lo, high), hi, kind) for lo, hi, kind in old if hi > high]
+    missing = sorted(
+        (max(lo, low), min(hi, high)) for lo, hi, kind in old if hi > low and lo < high if kind == "missing"
+    )
+    edge = low
+    for lo, hi in missing:
+        if lo > edge:
+            result.append((edge, lo, "unknown"))
+        result.append((lo, hi, "missing"))
+        edge = max(edge, hi)
+    if edge < high:
+        result.append((edge, high, "unknown"))
+    return sorted(result)

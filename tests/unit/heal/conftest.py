@@ -1,0 +1,140 @@
+"""A pool in memory with an engine and a healer on it, and files to lose."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trio
+
+from ecfs.commit.engine import Engine
+from ecfs.drive.base import Drive
+from ecfs.drive.memory import MemoryDrive
+from ecfs.drive.memory_store import MemoryStore
+from ecfs.heal.healer import Healer
+from ecfs.heal.report import ScrubReport
+from ecfs.meta import Inode
+from tests.memory_pool import MemoryPool
+
+SMALL = 64 * 1024
+
+
+def data(size: int, seed: int = 0) -> bytes:
+    return b"".join((seed * 1000003 + at).to_bytes(8, "little") for at in range(-(-size // 8)))[:size]
+
+
+@dataclass
+class Patient:
+    """An open pool: write, look, wait, break."""
+
+    pool: MemoryPool
+    engine: Engine
+    healer: Healer
+    files: dict[int, bytes] = field(default_factory=dict)
+
+    async def write(self, ino: int, payload: bytes, *, sync: bool = True) -> None:
+        """A whole file, in stripes of its own."""
+        await self.engine.admit(len(payload))
+        with self.engine.db.atomic():
+            if self.engine.db.names.inode(ino) is None:
+                self.engine.db.names.add_inode(Inode(ino, 0o100644, 0, 0, 1, 0, 0, 0, 0, 0))
+                self.engine.db.names.link(1, b"f%d" % ino, ino)
+            self.engine.write(ino, 0, payload)
+            self.engine.db.names.update_inode(ino, size=len(payload))
+        self.engine.changed()
+        self.files[ino] = payload
+        if sync:
+            await self.engine.sync()
+
+    async def remove(self, ino: int) -> None:
+        await self.engine.admit(0, deleting=True)
+        with self.engine.db.atomic():
+            self.engine.remove(ino)
+            self.engine.db.names.unlink(1, b"f%d" % ino)
+            self.engine.db.names.remove_inode(ino)
+        self.engine.changed()
+        del self.files[ino]
+        await self.engine.sync()
+
+    async def check(self) -> None:
+        """Every file reads as it was written."""
+        self.engine.pool.reader.cache.blocks._entries.clear()
+        for stripe in self.stripes():
+            self.engine.pool.reader.cache.forget(stripe)
+        for ino, payload in self.files.items():
+            assert await self.engine.read(ino, 0, len(payload)) == payload
+
+    def stripes(self) -> list[int]:
+        return [row.id for row in self.engine.db.ledger.facts(0, 10_000)]
+
+    def states(self) -> list[str]:
+        return [member.state for member in self.engine.pool.members]
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """missing, unknown, lost, and drives that are out."""
+        counts = self.engine.db.ledger.counts(frozenset())
+        return counts.missing, counts.unknown, counts.lost, len(self.engine.pool.members.out_slots())
+
+    async def until(self, *states: str, seconds: float = 60) -> None:
+        """Wait until the drives are in these states, by slot."""
+        with trio.move_on_after(seconds):
+            while self.states() != list(states):
+                await trio.sleep(0.05)
+        assert self.states() == list(states)
+
+    async def until_whole(self, seconds: float = 120) -> None:
+        await self.until(*["online"] * len(self.pool.stores), seconds=seconds)
+        assert self.counts() == (0, 0, 0, 0)
+
+    async def scrub(self, **options: bool) -> ScrubReport:
+        return await self.healer.scrub(**options)
+
+    async def assert_clean(self) -> None:
+        """A scrub finds nothing at all."""
+        report = await self.scrub()
+        assert report.findings == []
+        assert report.exit_status == 0
+
+
+class Hospital:
+    """Opens one MemoryPool again and again."""
+
+    def __init__(self, pool: MemoryPool) -> None:
+        self.pool = pool
+        self.files: dict[int, bytes] = {}
+        self.spare: dict[str, MemoryStore] = {}
+        self.handles: list[MemoryDrive] = []
+
+    def open_drive(self, url: str, slot: int) -> Drive:
+        name = url.removeprefix("memory:")
+        store = self.spare[name] if name in self.spare else self.pool.stores[int(name)]
+        handle = MemoryDrive(store, name=name, slot=slot)
+        self.handles.append(handle)
+        return handle
+
+    def places(self) -> Sequence[str]:
+        return [f"memory:{slot}" for slot in range(len(self.pool.stores))]
+
+    @asynccontextmanager
+    async def open(self, *, run: bool = True, clean: bool = True) -> AsyncIterator[Patient]:
+        try:
+            async with self.pool.engine(clean=clean) as engine, trio.open_nursery() as nursery:
+                healer = Healer(engine, self.open_drive, self.places)
+                if run:
+                    await nursery.start(healer.run)
+                yield Patient(self.pool, engine, healer, self.files)
+                nursery.cancel_scope.cancel()
+        finally:
+            for handle in self.handles:
+                with trio.CancelScope(shield=True):
+                    await handle.close()
+
+
+@pytest.fixture
+async def hospital(tmp_path: Path) -> Hospital:
+    pool = MemoryPool(tmp_path, stripe_size=256 * 1024, inline_at_most=1024)
+    await pool.create()
+    return Hospital(pool)

@@ -1,0 +1,37 @@
+"""A scrub makes whole what was deleted or damaged."""
+
+from __future__ import annotations
+
+from trio.testing import MockClock
+
+from tests.unit.heal.conftest import Hospital, data
+
+
+async def test_two_deleted_drives_are_recreated_and_then_two_others_may_go(
+    hospital: Hospital, autojump_clock: MockClock
+) -> None:
+    async with hospital.open() as patient:
+        await patient.write(7, data(3_000_000))
+        hospital.pool.stores[0].wipe()
+        hospital.pool.stores[3].wipe()
+        await patient.write(8, data(1_000_000, 2))
+        report = await patient.scrub()
+        assert report.exit_status == 0, report.findings
+        assert patient.states() == ["online"] * 6
+        assert patient.counts() == (0, 0, 0, 0)
+        await patient.assert_clean()
+        hospital.pool.stores[1].wipe()
+        hospital.pool.stores[2].wipe()
+        await patient.check()
+    async with hospital.open() as patient:
+        await patient.check()
+
+
+async def test_a_scrub_without_the_background_does_the_same(hospital: Hospital) -> None:
+    async with hospital.open(run=False) as patient:
+        await patient.write(7, data(3_000_000))
+    hospital.pool.stores[5].wipe()
+    async with hospital.open(run=False) as patient:
+        report = await patient.scrub()
+        assert report.exit_status == 0, report.findings
+        assert patient.states() == ["online"] * 6

@@ -1,0 +1,91 @@
+"""Drives that go away and come back."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.unit.heal.conftest import Hospital, data
+
+ONLINE = ["online"] * 6
+
+
+async def test_a_deleted_drive_shows_within_two_seconds_without_any_io(
+    hospital: Hospital, autojump_clock: MockClock
+) -> None:
+    async with hospital.open() as patient:
+        await patient.write(7, data(900_000))
+        await trio.sleep(1)
+        assert patient.states() == ONLINE
+        hospital.pool.stores[2].wipe()
+        await trio.sleep(2)
+        assert patient.states() == ["online", "online", "absent", "online", "online", "online"]
+        assert not patient.engine.pool.members[2].in_w
+
+
+async def test_a_drive_that_comes_back_is_caught_up_with_what_it_missed(
+    hospital: Hospital, autojump_clock: MockClock
+) -> None:
+    async with hospital.open() as patient:
+        await patient.write(7, data(900_000))
+        hospital.pool.stores[2].vanish()
+        await trio.sleep(2)
+        await patient.write(8, data(1_500_000, 2))
+        assert patient.counts()[0] > 0
+        hospital.pool.stores[2].come_back()
+        await patient.until_whole()
+        for slot in (0, 1):
+            hospital.pool.stores[slot].vanish()
+        await patient.check()
+        for slot in (0, 1):
+            hospital.pool.stores[slot].come_back()
+        await patient.until_whole()
+        await patient.assert_clean()
+
+
+async def test_a_drive_that_was_away_over_an_unmount_is_caught_up(
+    hospital: Hospital, autojump_clock: MockClock
+) -> None:
+    async with hospital.open() as patient:
+        await patient.write(7, data(900_000))
+    hospital.pool.stores[4].vanish()
+    async with hospital.open() as patient:
+        await patient.write(8, data(900_000, 2))
+    async with hospital.open() as patient:
+        await patient.write(9, data(900_000, 3))
+        hospital.pool.stores[4].come_back()
+        await patient.until_whole()
+        hospital.pool.stores[0].wipe()
+        hospital.pool.stores[1].wipe()
+        await patient.check()
+
+
+@pytest.mark.parametrize("back", [0, 1, 2])
+@pytest.mark.parametrize("apart_s", [0.0, 3.0])
+async def test_three_drives_vanish_and_one_comes_back(
+    hospital: Hospital, autojump_clock: MockClock, back: int, apart_s: float
+) -> None:
+    async with hospital.open(clean=False) as patient:
+        await patient.write(7, data(900_000))
+        for slot in (0, 1, 2):
+            hospital.pool.stores[slot].vanish()
+            await trio.sleep(apart_s)
+        await trio.sleep(3)
+        assert patient.states()[:3] == ["absent"] * 3
+        assert patient.engine.stalled
+        hospital.pool.stores[back].come_back()
+        with trio.fail_after(30):
+            while patient.engine.stalled:
+                await trio.sleep(0.1)
+        await patient.check()
+        await patient.write(8, data(900_000, 2))
+        await patient.check()
+        for slot in {0, 1, 2} - {back}:
+            hospital.pool.stores[slot].come_back()
+        await patient.until_whole()
+        await patient.check()
+    hospital.pool.crash()
+    async with hospital.open() as patient:
+        await patient.check()
+        assert patient.counts() == (0, 0, 0, 0)

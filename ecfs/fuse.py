@@ -329,6 +329,9 @@ def stop_fuse() -> None:
     pyfuse3.terminate()
 
 
-def unmount_fuse() -> None:
-    """After `run_fuse`: unmount if it still is mounted, and end the session."""
-    pyfuse3.close(unmount=True)
+def unmount_fuse(*, mounted: bool = True) -> None:
+    """After `run_fuse`: end the session, and unmount first if the folder is still mounted.
+
+    mounted=False: it is known not to be. libfuse would try all the same, and hit what is mounted there by now.
+    """
+    pyfuse3.close(unmount=mounted)

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
+import click
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ecfs.control.verdict import Verdict
 
 COLOURS = {"healthy": "green", "degraded": "yellow", "failed": "red", "online": "green", "behind": "yellow"}
-PLAIN_WIDTH = 160
-"""Of what goes to a file or a pipe: paths must not be cut."""
+PLAIN_WIDTH = 1000
+"""Of what goes to a file or a pipe: nothing must be cut or folded there."""
 
 
-def console(*, stderr: bool = False) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else PLAIN_WIDTH
-    return Console(file=stream, width=width, highlight=False, emoji=False, markup=False)
+class Page:
+    """Standard output: folded and coloured on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+        width = None if self._terminal else PLAIN_WIDTH
+        self._console = Console(width=width, highlight=False, emoji=False, markup=False)
+
+    def print(self, thing: RenderableType = "") -> None:
+        if self._terminal:
+            self._console.print(thing)
+            return
+        with self._console.capture() as captured:
+            self._console.print(thing)
+        for line in captured.get().splitlines():
+            click.echo(line.rstrip())
 
 
 def size(number: float | None) -> str:
@@ -47,14 +61,14 @@ def age(then: int | None, now: int) -> str:
     return "never" if then is None else f"{duration(now - then)} ago"
 
 
-def show_verdict(out: Console, state: str, verdict: Verdict) -> None:
+def show_verdict(out: Page, state: str, verdict: Verdict) -> None:
     """State, cause and action, each under its word."""
     _labelled(out, "state", [Text.assemble((state, f"bold {COLOURS[state]}"), f" — {verdict.headline}")])
     _labelled(out, "cause", [Text(cause) for cause in verdict.causes])
     _labelled(out, "action", [Text(action) for action in verdict.actions])
 
 
-def _labelled(out: Console, label: str, lines: list[Text]) -> None:
+def _labelled(out: Page, label: str, lines: list[Text]) -> None:
     table = Table.grid(padding=(0, 1))
     table.add_column(min_width=8, no_wrap=True)
     table.add_column(overflow="fold")
@@ -63,16 +77,30 @@ def _labelled(out: Console, label: str, lines: list[Text]) -> None:
     out.print(table)
 
 
-def drive_table(status: dict[str, Any], now: int) -> Table:
+def count(number: int, noun: str) -> str:
+    """1234, "shard" → "1,234 shards"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def table_of(heads: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
+    """A plain table; a head that starts with ">" is aligned to the right."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
-    table.add_column("slot", justify="right")
-    table.add_column("drive", overflow="fold")
-    table.add_column("state")
-    table.add_column("since")
-    table.add_column("free", justify="right")
-    for drive in status["drives"]:
-        colour = COLOURS.get(drive["state"], "red")
-        since = "" if drive["since"] is None else age(drive["since"], now)
-        free = "" if drive["free"] is None else f"{size(drive['free'])} of {size(drive['total'])}"
-        table.add_row(str(drive["slot"]), drive["url"], Text(drive["state"], style=colour), since, free)
+    for head in heads:
+        table.add_column(head.lstrip(">"), justify="right" if head.startswith(">") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def drive_table(status: dict[str, Any], now: int) -> Table:
+    return table_of(
+        (">slot", "drive", "state", "since", ">free"), [_drive_row(drive, now) for drive in status["drives"]]
+    )
+
+
+def _drive_row(drive: dict[str, Any], now: int) -> list[str | Text]:
+    state = Text(drive["state"], style=COLOURS.get(drive["state"], "red"))
+    since = "" if drive["since"] is None else age(drive["since"], now)
+    shown = drive["usable"] and drive["free"] is not None
+    free = f"{size(drive['free'])} of {size(drive['total'])}" if shown else ""
+    return [str(drive["slot"]), drive["url"], state, since, free]

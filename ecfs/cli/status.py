@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from ecfs.cli.render import Page
     from ecfs.mount.locate import Target
 
 ANSWER_S = 5.0
@@ -32,9 +31,9 @@ def command(pool: str | None, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(status, indent=2))
     else:
-        from ecfs.cli.render import console, show_verdict
+        from ecfs.cli.render import Page, show_verdict
 
-        out = console()
+        out = Page()
         show_verdict(out, status["state"], verdict(status, target.name))
         _details(out, status)
     return exit_status(status)
@@ -58,7 +57,7 @@ def look(target: Target) -> dict[str, Any]:
     return status
 
 
-def _details(out: Console, status: dict[str, Any]) -> None:
+def _details(out: Page, status: dict[str, Any]) -> None:
     from ecfs.cli.render import age, drive_table, size
     from ecfs.clock import SystemClock
 
@@ -74,6 +73,8 @@ def _details(out: Console, status: dict[str, Any]) -> None:
         out.print(f"space     {size(capacity['used'])} used, {size(capacity['free'])} free for files")
     scrub = status["scrub"]
     out.print(f"scrubbed  {'now' if scrub['running'] else age(scrub['last_finished'], now)}{_scrub(scrub)}")
+    if status["repairs"]["done"]:
+        out.print(f"repaired  {status['repairs']['done']} shards since it was mounted")
     for note in status["notes"]:
         out.print(f"note      {note}")
 
@@ -81,6 +82,8 @@ def _details(out: Console, status: dict[str, Any]) -> None:
 def _stripes(stripes: dict[str, Any]) -> str:
     if stripes["total"] is None:
         return "unknown"
+    if not stripes["total"]:
+        return "none yet (small files are kept with the metadata)"
     parts = [f"{stripes['full']} of {stripes['total']} with all their shards"]
     parts += [f"{stripes[key]} {key}" for key in ("missing", "unknown", "lost") if stripes[key]]
     return ", ".join(parts)

@@ -1,8 +1,9 @@
-"""What a daemon can be asked. Each method checks its parameters; the rooms below do the work."""
+"""What a daemon can be asked, and what commands do that open a pool themselves. The rooms below do the work."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -10,9 +11,10 @@ import trio
 
 from ecfs.commit.engine import Engine
 from ecfs.control.protocol import Request
-from ecfs.control.status import SECOND, Status, build_status
+from ecfs.control.status import SECOND, Healing, Status, build_status, progress_json
 from ecfs.errors import RefusedError, UsageError
-from ecfs.journal.opened import OpenedPool
+from ecfs.heal.healer import Healer
+from ecfs.heal.report import ScrubProgress, ScrubReport
 
 Show = Callable[[object], None]
 
@@ -21,6 +23,20 @@ class End(Protocol):
     """Begins the end of the mount; returns when the folder is unmounted."""
 
     async def __call__(self, *, force: bool) -> None: ...
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the service works on. mountpoint: "" for a command that has opened the pool itself.
+
+    moved: called with (slot, old URL, new URL) when a drive was replaced.
+    """
+
+    engine: Engine
+    healer: Healer
+    mountpoint: str
+    end: End
+    moved: Callable[[int, str, str], None]
 
 
 class NoParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,22 +51,35 @@ class UmountParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     force: bool = False
 
 
+class ScrubParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """rate: bytes of shards per second, None for as fast as it goes."""
+
+    dry_run: bool = False
+    rate: float | None = None
+
+
+class ReplaceParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    slot: int
+    url: str
+
+
 P = TypeVar("P", bound=msgspec.Struct)
 
 
 class Service:
     """The methods of one daemon."""
 
-    def __init__(self, pool: OpenedPool, engine: Engine, mountpoint: str, end: End) -> None:
-        self._pool = pool
-        self._engine = engine
-        self._mountpoint = mountpoint
-        self._end = end
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._engine = served.engine
+        self._pool = served.engine.pool
         self._clean: bool | None = None
         self._ended = trio.Event()
         self._methods: dict[str, Callable[[dict[str, Any], Show], Awaitable[Any]]] = {
             "status": self._status,
             "sync": self._sync,
+            "scrub": self._scrub,
+            "replace": self._replace,
             "events": self._events,
             "umount": self._umount,
         }
@@ -69,11 +98,16 @@ class Service:
         self._clean = clean
         self._ended.set()
 
+    def status(self) -> Status:
+        healer = self._served.healer
+        healing = Healing(healer.running, healer.repaired, healer.quick_pending, len(healer.set_aside))
+        status = build_status(self._pool, usable=self._engine.usable(), engine=self._engine, healing=healing)
+        status["pool"]["mountpoint"] = self._served.mountpoint or None
+        return status
+
     async def _status(self, params: dict[str, Any], show: Show) -> Status:
         _read(params, NoParams)
-        status = build_status(self._pool, usable=self._engine.usable(), engine=self._engine)
-        status["pool"]["mountpoint"] = self._mountpoint
-        return status
+        return self.status()
 
     async def _sync(self, params: dict[str, Any], show: Show) -> None:
         _read(params, NoParams)
@@ -87,11 +121,47 @@ class Service:
             for event in self._pool.members.events[-limit:]
         ]
 
+    async def _scrub(self, params: dict[str, Any], show: Show) -> Status:
+        """The report, and the status after it."""
+        wanted = _read(params, ScrubParams)
+        if wanted.rate is not None and not wanted.rate > 0:
+            raise UsageError("the rate must be more than 0 bytes per second")
+        report = await self._served.healer.scrub(
+            dry_run=wanted.dry_run, rate=wanted.rate, progress=lambda progress: _show(show, progress)
+        )
+        return {"report": report_json(report), "status": self.status()}
+
+    async def _replace(self, params: dict[str, Any], show: Show) -> Status:
+        """As for scrub. The pool file is changed as soon as the new drive belongs to the pool."""
+        wanted = _read(params, ReplaceParams)
+        members = self._pool.members
+        if not 0 <= wanted.slot < len(members):
+            raise UsageError(f"there is no slot {wanted.slot}: this pool has 0 to {len(members) - 1}")
+        old = members[wanted.slot].url
+        try:
+            report = await self._served.healer.replace(
+                wanted.slot, wanted.url, progress=lambda progress: _show(show, progress)
+            )
+        finally:
+            if members[wanted.slot].url != old:
+                self._served.moved(wanted.slot, old, members[wanted.slot].url)
+        return {"report": report_json(report), "status": self.status()}
+
     async def _umount(self, params: dict[str, Any], show: Show) -> dict[str, bool | None]:
         """Unmount, and answer when everything is stored and the drives are let go."""
-        await self._end(force=_read(params, UmountParams).force)
+        await self._served.end(force=_read(params, UmountParams).force)
         await self._ended.wait()
         return {"clean": self._clean}
+
+
+def report_json(report: ScrubReport) -> Status:
+    """A scrub's report as JSON; `exit_status` says how it ended."""
+    built: Status = msgspec.to_builtins(report, str_keys=True)
+    return built | {"exit_status": report.exit_status}
+
+
+def _show(show: Show, progress: ScrubProgress) -> None:
+    show(progress_json(progress))
 
 
 def _read(params: dict[str, Any], shape: type[P]) -> P:

@@ -7,11 +7,12 @@ Schema 1. Times are whole seconds since 1970, sizes are bytes, null means "not k
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from ecfs.commit.engine import Engine
 from ecfs.commit.space import Usable
-from ecfs.heal.report import ScrubProgress, ScrubReport
+from ecfs.heal.report import ScrubProgress
 from ecfs.journal.opened import OpenedPool
 from ecfs.pool.members import Member
 
@@ -23,15 +24,28 @@ SECOND = 1_000_000_000
 Status = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Healing:
+    """What is being repaired. done: shards since the pool was opened; waiting: shards that reads found bad;
+    undecodable: stripes that could not be decoded when last tried; running: a scrub or replacement."""
+
+    running: ScrubProgress | None = None
+    done: int = 0
+    waiting: int = 0
+    undecodable: int = 0
+
+
+NO_HEALING = Healing()
+
+
 def build_status(
     pool: OpenedPool,
     *,
     usable: Usable | None,
     engine: Engine | None = None,
-    running: ScrubProgress | None = None,
-    last: ScrubReport | None = None,
+    healing: Healing = NO_HEALING,
 ) -> Status:
-    """engine: of a mounted pool. running, last: the scrub on its way and the last one that ended."""
+    """engine: of a pool that this process works on; healing: what is being repaired there."""
     status: Status = {
         "schema": SCHEMA,
         "state": "",
@@ -39,7 +53,8 @@ def build_status(
         "drives": [_drive(member) for member in pool.members],
         "stripes": pool.db.ledger.counts(pool.members.out_slots())._asdict(),
         "capacity": _capacity(pool, usable),
-        "scrub": _scrub(running, last),
+        "scrub": _scrub(healing.running, pool.db.drives.setting("scrub")),
+        "repairs": {"done": healing.done, "waiting": healing.waiting, "undecodable": healing.undecodable},
         "commits": _commits(engine),
         "memory": _memory(pool, engine),
         "notes": list(pool.notes),
@@ -51,13 +66,13 @@ def build_status(
 def state_of(status: Status) -> str:
     """The one word. Failed: something can't be read or written as promised right now."""
     online = [drive for drive in status["drives"] if drive["usable"]]
-    stripes, commits, scrub = status["stripes"], status["commits"], status["scrub"]
+    stripes, commits, repairs = status["stripes"], status["commits"], status["repairs"]
     if len(online) < status["pool"]["data"] or stripes["total"] is None:
         return FAILED
-    if stripes["lost"] or scrub["lost"] or commits["stalled"] or commits["fenced"]:
+    if stripes["lost"] or repairs["undecodable"] or commits["stalled"] or commits["fenced"]:
         return FAILED
     whole = all(drive["state"] == "online" for drive in status["drives"])
-    return HEALTHY if whole and stripes["full"] == stripes["total"] and not scrub["pending"] else DEGRADED
+    return HEALTHY if whole and stripes["full"] == stripes["total"] and not repairs["waiting"] else DEGRADED
 
 
 def _drive(member: Member) -> Status:
@@ -84,15 +99,15 @@ def _capacity(pool: OpenedPool, usable: Usable | None) -> Status:
     }
 
 
-def _scrub(running: ScrubProgress | None, last: ScrubReport | None) -> Status:
+def _scrub(running: ScrubProgress | None, finished: Status | None) -> Status:
+    """finished: what the last complete scrub left in the metadata."""
     return {
         "running": running is not None,
         "progress": progress_json(running) if running else None,
-        "last_finished": last.finished_ns // SECOND or None if last else None,
-        "checked": last.checked if last else None,
-        "repaired": last.repaired if last else None,
-        "pending": last.pending if last else None,
-        "lost": last.lost if last else None,
+        "last_finished": finished["last_finished"] // SECOND if finished else None,
+        "checked": finished["checked"] if finished else None,
+        "repaired": finished["repaired"] if finished else None,
+        "lost": finished["lost"] if finished else None,
     }
 
 
@@ -135,6 +150,7 @@ def failed_status(k: int, m: int, pool_id: str, drives: list[Status], notes: lis
         "stripes": unknown,
         "capacity": dict.fromkeys(("total", "used", "free", "files")),
         "scrub": _scrub(None, None),
+        "repairs": {"done": 0, "waiting": 0, "undecodable": 0},
         "commits": _commits(None),
         "memory": {},
         "notes": notes,

@@ -52,9 +52,11 @@ def _causes(status: Status) -> list[str]:
     elif commits["stalled"]:
         causes.append(f"what is written now can't be made durable: {commits['stalled']}")
     causes += _stripe_causes(status)
-    pending, lost = status["scrub"]["pending"], status["scrub"]["lost"]
-    if pending or lost:
-        causes.append(f"the last scrub left {(pending or 0) + (lost or 0)} findings unrepaired")
+    repairs = status["repairs"]
+    if repairs["undecodable"] and not status["stripes"]["lost"]:
+        causes.append(f"{_count(repairs['undecodable'], 'stripe')} could not be decoded when last tried")
+    if repairs["waiting"]:
+        causes.append(f"{_count(repairs['waiting'], 'shard')} found bad by reading, about to be repaired")
     return causes
 
 

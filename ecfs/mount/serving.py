@@ -22,6 +22,7 @@ from ecfs.control.server import ControlServer
 from ecfs.control.service import Service
 from ecfs.errors import EcfsError, UsageError
 from ecfs.fuse import EcfsOperations, fuse_options, mount_fuse, run_fuse, stop_fuse, unmount_fuse
+from ecfs.mount.locate import shown
 from ecfs.mount.making import make_pool
 from ecfs.mount.mountpoint import mount_on, raise_limits
 from ecfs.mount.options import MountOptions
@@ -53,7 +54,7 @@ async def serve(plan: Plan) -> bool:
     file = plan.file
     if plan.create:
         file = await make_pool(file, plan.clock)
-        plan.say(f"made a new pool in {file.path.parent} ({file.k} data + {file.m} parity drives)")
+        plan.say(f"made a new pool in {shown(file.path.parent)} ({file.k} data + {file.m} parity drives)")
     entry = Mounted(file.pool_id, str(file.path), plan.point, os.getpid(), OPENING, plan.log)
 
     async def register() -> Registration:
@@ -96,7 +97,7 @@ class Daemon:
                 raise EcfsError("interrupted while the pool was being opened; nothing was mounted")
             server: ControlServer | None = None
             async with run_volume(self.file, pool) as volume:
-                service = Service(volume.pool, volume.engine, self.plan.point, self.end)
+                service = Service(volume.served(self.plan.point, self.end))
                 server = ControlServer(service, self.registration.entry.socket)
                 await nursery.start(server.run)
                 await self._serve_folder(volume)

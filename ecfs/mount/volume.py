@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +13,26 @@ import trio
 from ecfs.clock import Clock
 from ecfs.codec import self_test
 from ecfs.commit.engine import Engine
+from ecfs.control.service import End, Served
 from ecfs.drive.base import Drive
+from ecfs.drive.registry import open_drive
+from ecfs.errors import EcfsError, UsageError
 from ecfs.fs.filesystem import FileSystem
+from ecfs.heal.healer import Healer
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.opening import open_pool
 from ecfs.mount.locate import open_drives
 from ecfs.mount.patience import Tell, patiently
+from ecfs.mount.places import Places, move_place
 from ecfs.mount.scratch import scratch_directory
 from ecfs.pool.poolfile import PoolFile
 from ecfs.pool.settings import Settings
 
 _log = logging.getLogger(__name__)
+
+
+async def _not_mounted(*, force: bool) -> None:
+    raise UsageError("the pool is not mounted")
 
 
 @dataclass
@@ -34,7 +43,19 @@ class Volume:
     pool: OpenedPool
     engine: Engine
     fs: FileSystem
+    healer: Healer
     clean: bool = False
+
+    def served(self, mountpoint: str = "", end: End = _not_mounted) -> Served:
+        """What the control service needs. Without a mount point there is nothing to end."""
+        return Served(self.engine, self.healer, mountpoint, end, self._moved)
+
+    def _moved(self, slot: int, old: str, new: str) -> None:
+        """A drive was replaced: the pool file must lead to the new place."""
+        try:
+            move_place(self.file.path, slot, old, new)
+        except (EcfsError, OSError) as error:
+            self.pool.members.note(slot, "pool-file", f"{self.file.path} could not be changed: {error}")
 
 
 def settings_of(file: PoolFile, *, read_only: bool = False) -> Settings:
@@ -68,10 +89,12 @@ async def open_patiently(
 async def run_volume(file: PoolFile, pool: OpenedPool) -> AsyncIterator[Volume]:
     """Run an opened pool; at the end commit, write a checkpoint, let go of the drives."""
     engine = Engine(pool)
-    volume = Volume(file, pool, engine, FileSystem(pool.db, engine, pool.clock))
+    healer = Healer(engine, _opener(pool.clock), Places(file))
+    volume = Volume(file, pool, engine, FileSystem(pool.db, engine, pool.clock), healer)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(_run_engine, engine)
+            nursery.start_soon(_run_healer, healer)
             try:
                 yield volume
             finally:
@@ -90,6 +113,21 @@ async def _run_engine(engine: Engine, task_status: trio.TaskStatus[None]) -> Non
     except Exception as error:
         _log.exception("the commit engine stopped")
         engine.stalled = f"internal error in the commit engine: {error!r}"
+
+
+def _opener(clock: Clock) -> Callable[[str, int], Drive]:
+    def open_one(url: str, slot: int) -> Drive:
+        return open_drive(url, slot=slot, clock=clock)
+
+    return open_one
+
+
+async def _run_healer(healer: Healer) -> None:
+    """A bug in healing must not end the mount either; without it, drives that return are not taken in."""
+    try:
+        await healer.run()
+    except Exception:
+        _log.exception("healing stopped")
 
 
 async def release(pool: OpenedPool) -> None:

@@ -142,3 +142,16 @@ def with_pool_id(text: str, pool_id: str) -> str:
     document = tomlkit.parse(text)
     document["pool"]["id"] = pool_id
     return tomlkit.dumps(document)
+
+
+def with_url(text: str, old: str, new: str) -> str:
+    """A pool file in which another place takes the place of one, as written; all else as it was.
+
+    Raises UsageError if `old` is not listed.
+    """
+    document = tomlkit.parse(text)
+    for drive in document["drive"]:
+        if drive["url"] == old:
+            drive["url"] = new
+            return tomlkit.dumps(document)
+    raise UsageError(f"{POOL_FILE} does not list {old}: put {new} there by hand")

@@ -1,0 +1,119 @@
+"""What scrub and replace share: who does it, the daemon or this process; how far it is; what came of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import msgspec
+import trio
+from rich.table import Table
+
+from ecfs.cli.progress import progress_shown
+from ecfs.cli.render import Page, count, duration, show_verdict, size, table_of
+from ecfs.clock import SystemClock
+from ecfs.control.client import Show, call
+from ecfs.control.protocol import Request
+from ecfs.control.service import Service
+from ecfs.control.verdict import verdict
+from ecfs.errors import StalledError
+from ecfs.heal.report import LOST, NOTED, Finding, ScrubReport
+from ecfs.mount.locate import Target, find_target
+from ecfs.mount.volume import open_volume
+
+SHOWN = 20
+"""Findings that are listed; the rest is counted."""
+
+
+@dataclass
+class Outcome:
+    """What came of it. status: of the pool afterwards; name: the pool as one would type it."""
+
+    report: ScrubReport
+    status: dict[str, Any]
+    name: str
+    answer: dict[str, Any]
+
+
+def heal(pool: str | None, method: str, params: dict[str, Any], *, quiet: bool) -> Outcome:
+    """Run "scrub" or "replace" on POOL."""
+    target = find_target(pool)
+    with progress_shown(quiet=quiet) as show:
+        if target.mounted is not None:
+            answer = call(target.mounted, method, params, show=show)
+        else:
+            answer = trio.run(_heal_here, target, Request(1, method, params), show)
+    report = msgspec.convert(answer["report"], ScrubReport, strict=False)
+    return Outcome(report, answer["status"], target.name, answer)
+
+
+async def _heal_here(target: Target, request: Request, show: Show) -> Any:
+    async with open_volume(target.pool_file, clock=SystemClock(), tell=_tell) as volume:
+        answer = await Service(volume.served()).call(request, show)  # type: ignore[arg-type]
+    if not volume.clean:
+        raise StalledError("not everything could be made durable; the drives hold the state before")
+    return answer
+
+
+def _tell(text: str) -> None:
+    click.echo(f"ecfs: {text}", err=True)
+
+
+def show_result(outcome: Outcome, *, as_json: bool) -> int:
+    """Print it; the exit status."""
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "state": outcome.status["state"], **outcome.answer["report"]}, indent=2))
+    else:
+        _show_report(outcome)
+    return outcome.report.exit_status
+
+
+def _show_report(outcome: Outcome) -> None:
+    report, out = outcome.report, Page()
+    took = duration((report.finished_ns - report.started_ns) / 1e9)
+    looked = sum(tally.bytes for tally in report.drives.values())
+    out.print(f"Checked {count(report.checked, 'shard')} ({size(looked)}) in {took}: {_found(report)}.")
+    if report.drives:
+        out.print(_drives(outcome))
+    _show_findings(report)
+    show_verdict(out, outcome.status["state"], verdict(outcome.status, outcome.name))
+
+
+def _found(report: ScrubReport) -> str:
+    if not report.found:
+        return "nothing was wrong"
+    parts = [f"{count(report.found, 'thing')} found wrong", f"{report.repaired} repaired"]
+    if report.pending:
+        parts.append(f"{report.pending} still to be repaired")
+    if report.lost:
+        parts.append(f"{report.lost} lost right now")
+    return ", ".join(parts)
+
+
+def _drives(outcome: Outcome) -> Table:
+    urls = {drive["slot"]: drive["url"] for drive in outcome.status["drives"]}
+    rows = [
+        (str(slot), urls.get(slot, ""), str(tally.checked), size(tally.bytes), str(tally.found), str(tally.repaired))
+        for slot, tally in sorted(outcome.report.drives.items())
+    ]
+    return table_of((">slot", "drive", ">checked", ">bytes", ">found", ">repaired"), rows)
+
+
+def _show_findings(report: ScrubReport) -> None:
+    """The worst first. Files that can't be read now are all named."""
+    open_ = [finding for finding in report.findings if finding.state not in (NOTED, "repaired")]
+    for finding in sorted(open_, key=lambda each: each.state != LOST)[:SHOWN]:
+        click.echo(_finding(finding))
+    left = len(open_) - SHOWN + report.dropped
+    if left > 0:
+        click.echo(f"… and {left} more (--json lists up to 1000)")
+    files = sorted({path for finding in report.findings if finding.state == LOST for path in finding.paths})
+    for path in files:
+        click.echo(f"can't be read now: {path}")
+
+
+def _finding(finding: Finding) -> str:
+    where = "" if finding.slot is None else f"drive {finding.slot}: "
+    return f"{finding.state}: {where}{finding.text}"

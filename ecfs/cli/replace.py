@@ -1,0 +1,23 @@
+"""`ecfs replace`: put a new drive into a slot."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("pool")
+@click.argument("slot", type=click.IntRange(0))
+@click.argument("url")
+@click.option("--json", "as_json", is_flag=True, help="The report for programs; schema 1.")
+@click.option("--no-progress", is_flag=True, help="No progress bar.")
+def command(pool: str, slot: int, url: str, as_json: bool, no_progress: bool) -> int:
+    """Put a new drive at URL, an empty or missing directory, into SLOT of POOL, and rebuild it there.
+
+    The old drive may not come back afterwards. `ecfs status` shows the slots.
+    """
+    from ecfs.cli.healing import heal, show_result
+    from ecfs.drive.registry import canonical_url
+
+    params = {"slot": slot, "url": canonical_url(url)}
+    return show_result(heal(pool, "replace", params, quiet=as_json or no_progress), as_json=as_json)

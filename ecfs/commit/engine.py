@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 import trio
 
 from ecfs.commit.checkpointer import Checkpointer
-from ecfs.commit.committer import Commit, Committer
+from ecfs.commit.committer import Commit, Committer, Image
 from ecfs.commit.compactor import Compactor
 from ecfs.commit.dirty import Dirty
 from ecfs.commit.reading import FileReader
@@ -63,6 +63,8 @@ class Engine:
         self._progress = trio.Event()
         self._stripe_queued = trio.Event()
         self._want_checkpoint = False
+        self._image: Image | None = None
+        """Pinned and not copied yet. The database pins one at a time."""
         self._nursery: trio.Nursery | None = None
 
     # ---- FileData: changes ------------------------------------------------------------------------------
@@ -291,10 +293,14 @@ class Engine:
     def _freeze(self) -> Commit:
         commit = self.committer.freeze()
         self._frozen += 1
-        if (self._want_checkpoint or self.checkpointer.is_due()) and not self.checkpointer.lock.locked():
+        if (self._want_checkpoint or self.checkpointer.is_due()) and self._may_pin():
             self._want_checkpoint = False
-            commit.image = self.committer.pin()
+            commit.image = self._image = self.committer.pin()
         return commit
+
+    def _may_pin(self) -> bool:
+        # The checkpointer's lock alone would not tell: its task may not have begun yet.
+        return self._image is None and not self.checkpointer.lock.locked()
 
     async def _finish(self, commit: Commit) -> None:
         while True:
@@ -329,11 +335,14 @@ class Engine:
             return
         try:
             await self.checkpointer.write(commit.image)
-        except StalledError as error:
-            # The older checkpoints and the whole journal are untouched; the next commit tries again.
-            self.pool.members.note(None, "checkpoint-failed", str(error))
         except FencedError as error:
             self._fence(str(error))
+        except EcfsError as error:
+            # The older checkpoints and the whole journal are untouched; a later commit tries again.
+            self.pool.members.note(None, "checkpoint-failed", str(error))
+        finally:
+            self._image = None
+            self._report_progress()
 
     def _stall(self, reason: str) -> None:
         if not self.stalled:
@@ -373,6 +382,8 @@ class Engine:
             await self.reaper.drain()
             await self.sync()
             async with self.commit_lock:
+                while self._image is not None:
+                    await self._progress.wait()
                 if self._pending is not None or self._has_work():
                     return False
                 if self.pool.journal_bytes:

@@ -1,0 +1,43 @@
+"""What the simulator found, each in its smallest form. The seed is in the commit that fixed it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.memory_pool import MemoryPool
+from tests.unit.commit.test_engine import data, make_file, write
+
+
+@pytest.fixture
+async def pool(tmp_path: Path, autojump_clock: object) -> MemoryPool:
+    pool = MemoryPool(tmp_path)
+    await pool.create()
+    return pool
+
+
+async def test_a_commit_right_after_one_with_a_checkpoint_does_not_pin_a_second_image(pool: MemoryPool) -> None:
+    async with pool.engine() as engine:
+        await make_file(engine)
+        engine.request_checkpoint()
+        await engine.commit()
+        await write(engine, 0, data(1000))
+        engine.request_checkpoint()
+        await engine.commit()  # before the checkpoint's task had its first turn
+
+
+async def test_closing_waits_for_the_checkpoint_whose_image_is_being_copied(pool: MemoryPool) -> None:
+    async def slowly(call: Callable[..., Any], *arguments: Any) -> Any:
+        await trio.sleep(1)
+        return call(*arguments)
+
+    async with pool.engine(clean=False) as engine:
+        engine.pool.in_thread = slowly
+        await make_file(engine)
+        engine.request_checkpoint()
+        await engine.commit()
+        assert await engine.close()

@@ -61,11 +61,13 @@ def _tell(text: str) -> None:
     click.echo(f"ecfs: {text}", err=True)
 
 
-def show_result(outcome: Outcome, *, as_json: bool) -> int:
-    """Print it; the exit status."""
+def show_result(outcome: Outcome, *, as_json: bool, first: str = "") -> int:
+    """Print it; the exit status. first: a sentence to begin with."""
     if as_json:
         click.echo(json.dumps({"schema": 1, "state": outcome.status["state"], **outcome.answer["report"]}, indent=2))
     else:
+        if first:
+            click.echo(first)
         _show_report(outcome)
     return outcome.report.exit_status
 
@@ -74,7 +76,8 @@ def _show_report(outcome: Outcome) -> None:
     report, out = outcome.report, Page()
     took = duration((report.finished_ns - report.started_ns) / 1e9)
     looked = sum(tally.bytes for tally in report.drives.values())
-    out.print(f"Checked {count(report.checked, 'shard')} ({size(looked)}) in {took}: {_found(report)}.")
+    if report.checked:
+        out.print(f"Checked {count(report.checked, 'shard')} ({size(looked)}) in {took}: {_found(report)}.")
     if report.drives:
         out.print(_drives(outcome))
     _show_findings(report)

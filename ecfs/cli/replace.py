@@ -19,5 +19,6 @@ def command(pool: str, slot: int, url: str, as_json: bool, no_progress: bool) ->
     from ecfs.cli.healing import heal, show_result
     from ecfs.drive.registry import canonical_url
 
-    params = {"slot": slot, "url": canonical_url(url)}
-    return show_result(heal(pool, "replace", params, quiet=as_json or no_progress), as_json=as_json)
+    place = canonical_url(url)
+    outcome = heal(pool, "replace", {"slot": slot, "url": place}, quiet=as_json or no_progress)
+    return show_result(outcome, as_json=as_json, first=f"Drive {slot} is {place} from now on.")

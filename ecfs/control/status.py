@@ -19,6 +19,8 @@ from ecfs.pool.members import Member
 SCHEMA = 1
 HEALTHY, DEGRADED, FAILED = "healthy", "degraded", "failed"
 EXIT_STATUS = {HEALTHY: 0, DEGRADED: 1, FAILED: 3}
+WORST = 256
+"""Stripes that are looked at for `may_lose`, the most endangered first."""
 SECOND = 1_000_000_000
 
 Status = dict[str, Any]
@@ -52,6 +54,7 @@ def build_status(
         "pool": {"id": pool.pool_id.hex(), "data": pool.geometry.k, "parity": pool.geometry.m},
         "drives": [_drive(member) for member in pool.members],
         "stripes": pool.db.ledger.counts(pool.members.out_slots())._asdict(),
+        "may_lose": max(0, pool.geometry.m - _most_lacking(pool)),
         "capacity": _capacity(pool, usable),
         "scrub": _scrub(healing.running, pool.db.drives.setting("scrub")),
         "repairs": {"done": healing.done, "waiting": healing.waiting, "undecodable": healing.undecodable},
@@ -73,6 +76,12 @@ def state_of(status: Status) -> str:
         return FAILED
     whole = all(drive["state"] == "online" for drive in status["drives"])
     return HEALTHY if whole and stripes["full"] == stripes["total"] and not repairs["waiting"] else DEGRADED
+
+
+def _most_lacking(pool: OpenedPool) -> int:
+    """Shards that the most endangered stripe can't count on, unverified ones too. `may_lose` is what is left of m."""
+    out = pool.members.out_slots()
+    return max((len(lacking | out) for _, lacking in pool.db.ledger.todo(WORST)), default=len(out))
 
 
 def _drive(member: Member) -> Status:
@@ -148,6 +157,7 @@ def failed_status(k: int, m: int, pool_id: str, drives: list[Status], notes: lis
         "pool": {"id": pool_id, "data": k, "parity": m},
         "drives": drives,
         "stripes": unknown,
+        "may_lose": 0,
         "capacity": dict.fromkeys(("total", "used", "free", "files")),
         "scrub": _scrub(None, None),
         "repairs": {"done": 0, "waiting": 0, "undecodable": 0},

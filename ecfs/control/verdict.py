@@ -68,13 +68,9 @@ def _degraded(status: Status, name: str) -> Verdict:
 
 
 def _what_is_left(status: Status) -> str:
-    """How many more drives may go. A stripe that lacks shards on drives that are there is not counted by drives."""
-    spare = status["pool"]["parity"] - sum(drive["state"] != "online" for drive in status["drives"])
     works = "every file is readable and writable, but redundancy is missing"
-    if spare > 0 and not status["stripes"]["missing"]:
-        return f"{works}: {_count(spare, 'more drive')} may be lost"
-    if spare > 0:
-        return f"{works}: some files would survive fewer losses than they should"
+    if status["may_lose"]:
+        return f"{works}: {_count(status['may_lose'], 'more drive')} may be lost"
     return f"{works}: losing one more drive would lose data"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ecfs.clock import Clock
@@ -75,8 +75,19 @@ def _by_pool(pool: Path, daemons: list[Mounted]) -> Target:
     for daemon in daemons:
         if daemon.pool_file == path:
             return Target(_try_read(Path(path)), daemon)
-    file = read_pool_file(find_pool_file(pool))
+    file = read_pool(pool)
     return Target(file, next((daemon for daemon in daemons if daemon.pool_id == file.pool_id), None))
+
+
+def read_pool(pool: Path) -> PoolFile:
+    """The pool file that POOL names, with its real path, so that it is the same from wherever one looks.
+
+    Raises NotAPoolError (also for a list of drives of which no pool was made), UsageError.
+    """
+    file = read_pool_file(find_pool_file(pool))
+    if not file.pool_id:
+        raise NotAPoolError(f"{shown(pool)} lists drives, but no pool was made of them: ecfs create {shown(pool)}")
+    return replace(file, path=Path(os.path.realpath(file.path)))
 
 
 def _try_read(path: Path) -> PoolFile | None:

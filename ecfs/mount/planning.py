@@ -12,14 +12,14 @@ from ecfs.control.runtime import leftovers, running
 from ecfs.drive.registry import canonical_url
 from ecfs.errors import NotAPoolError, PoolLockedError, UsageError
 from ecfs.mount.background import log_file
-from ecfs.mount.locate import plain_path, shown
+from ecfs.mount.locate import plain_path, read_pool, shown
 from ecfs.mount.making import may_be_made, plan_pool
 from ecfs.mount.mountpoint import check_mountpoint
 from ecfs.mount.options import parse_options
 from ecfs.mount.patience import is_leaving
 from ecfs.mount.serving import Plan
 from ecfs.mount.unmount import clear_stale
-from ecfs.pool.poolfile import PoolFile, find_pool_file, read_pool_file
+from ecfs.pool.poolfile import PoolFile
 
 
 def plan_mount(pool: Path, mountpoint: str, options: Sequence[str], *, create: bool) -> tuple[Plan, list[str]]:
@@ -44,14 +44,12 @@ def _nothing(text: str = "") -> None:
 def _pool_file(pool: Path, *, create: bool) -> tuple[PoolFile, bool]:
     """The pool file with an absolute path, and whether its pool must be made first."""
     try:
-        file, make = read_pool_file(find_pool_file(pool)), False
-        if not file.pool_id:
-            raise NotAPoolError(f"{shown(pool)} lists drives, but no pool was made of them: ecfs create {shown(pool)}")
+        return read_pool(pool), False
     except NotAPoolError:
         if not (create and pool.is_dir() and may_be_made(pool)):
             raise
-        file, make = plan_pool(pool, 4, 2), True
-    return replace(file, path=Path(os.path.realpath(file.path))), make
+    file = plan_pool(pool, 4, 2)
+    return replace(file, path=Path(os.path.realpath(file.path))), True
 
 
 def _refuse_second(file: PoolFile) -> None:

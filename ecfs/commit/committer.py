@@ -103,6 +103,7 @@ class Committer:
             self.add_stripe(stripe)
         db, seq = self._pool.db, self._pool.seq + 1
         dead = db.files.take_dead()
+        db.counters.set("stripe_counter", self._pool.next_stripe)  # below it, every id was given out (R12)
         patchset = db.freeze(seq)
         stripes, self._unfrozen = self._unfrozen, []
         outcome, self._outcome = self._outcome, Outcome()

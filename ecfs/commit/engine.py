@@ -227,6 +227,7 @@ class Engine:
             self._nursery = nursery
             for _ in range(self.pool.settings.stripes_in_flight):
                 nursery.start_soon(self._place_loop)
+            nursery.start_soon(self.settler.run)
             nursery.start_soon(self._commit_loop)
             nursery.start_soon(self.reaper.run)
             nursery.start_soon(self._sample_loop)

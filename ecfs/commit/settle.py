@@ -7,6 +7,7 @@ than m miss the same window the cause is shared, and the commit waits instead.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import trio
@@ -21,6 +22,19 @@ from ecfs.stripes.writer import encode_stripe, put_shard
 
 GRACE = 0.25
 """Share of the deadline to wait after the first drive is late, to see who else is."""
+LOOK_S = 0.25
+"""Seconds between two looks at calls on their way."""
+
+
+@dataclass(eq=False)
+class _Watched:
+    """A call on its way. stalled: given up because too many drives are late at once."""
+
+    member: Member
+    started: float
+    deadline_s: float
+    scope: trio.CancelScope
+    stalled: bool = False
 
 
 async def together(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
@@ -47,7 +61,8 @@ class Settler:
     def __init__(self, pool: OpenedPool) -> None:
         self._pool = pool
         self._members = pool.members
-        self._started: dict[object, tuple[int, float]] = {}
+        self._calls: set[_Watched] = set()
+        self._wake = trio.Event()
 
     # ---- shards -----------------------------------------------------------------------------------------
 
@@ -150,55 +165,43 @@ class Settler:
             return False
 
     async def _watched(self, member: Member, drive: Drive, call: Callable[[Drive], Awaitable[None]]) -> bool:
-        failure: list[DriveError] = []
-        finished = trio.Event()
-        token = object()
-        self._started[token] = (member.slot, trio.current_time())
-
-        async def run() -> None:
+        """`run` gives up on it by cancelling the scope: for one scope per call no further task is needed."""
+        with trio.CancelScope() as scope:
+            watched = _Watched(member, trio.current_time(), drive.capabilities.deadline_s, scope)
+            self._calls.add(watched)
+            self._wake.set()
             try:
                 await call(drive)
-            except DriveError as error:
-                failure.append(error)
+                return True
             finally:
-                finished.set()
+                self._calls.discard(watched)
+        if watched.stalled:
+            raise StalledError(f"drives have not answered for {trio.current_time() - watched.started:.0f} s")
+        return False
 
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(run)
-                in_time = await self._wait(member, drive, finished)
-                nursery.cancel_scope.cancel()
-        finally:
-            del self._started[token]
-        if failure:
-            raise failure[0]
-        return in_time
+    # ---- giving up on late drives -----------------------------------------------------------------------
 
-    async def _wait(self, member: Member, drive: Drive, finished: trio.Event) -> bool:
-        """True when the operation finished; False when the drive was taken out for being late."""
-        deadline = drive.capabilities.deadline_s
-        with trio.move_on_after(deadline * (1 + GRACE)):
-            await finished.wait()
-        started = trio.current_time()
-        while not finished.is_set():
-            if not member.up:
-                return False
-            late = self._late_slots()
-            if self._members.may_leave_for_slowness(late | {member.slot}):
-                self._members.take_down(member.slot, "absent", f"no answer within {deadline:g} s")
-                return False
-            if trio.current_time() - started > self._pool.settings.shared_stall_s:
-                raise StalledError(f"{len(late)} drives have not answered for {deadline:g} s and more")
-            with trio.move_on_after(min(1.0, deadline * GRACE)):
-                await finished.wait()
-        return True
+    async def run(self) -> None:
+        """Judge late calls, until cancelled. Sleeps for good while nothing is on its way."""
+        while True:
+            if not self._calls:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            await trio.sleep(LOOK_S)
+            self._judge(trio.current_time())
 
-    def _late_slots(self) -> frozenset[int]:
-        """Slots with an operation older than their deadline."""
-        now = trio.current_time()
-        late = set()
-        for slot, started in self._started.values():
-            drive = self._members[slot].drive
-            if drive is not None and now - started >= drive.capabilities.deadline_s:
-                late.add(slot)
-        return frozenset(late)
+    def _judge(self, now: float) -> None:
+        late = frozenset(call.member.slot for call in self._calls if now - call.started >= call.deadline_s)
+        for call in list(self._calls):
+            waited = now - call.started
+            if call.member.up and waited >= call.deadline_s * (1 + GRACE):
+                self._judge_late(call, late, waited)
+            if not call.member.up:
+                call.scope.cancel()
+
+    def _judge_late(self, call: _Watched, late: frozenset[int], waited: float) -> None:
+        if self._members.may_leave_for_slowness(late):
+            self._members.take_down(call.member.slot, "absent", f"no answer within {call.deadline_s:g} s")
+        elif waited > call.deadline_s + self._pool.settings.shared_stall_s:
+            call.stalled = True
+            call.scope.cancel()

@@ -28,7 +28,7 @@ async def checkpoint(engine: Engine) -> None:
     """One more checkpoint, finished."""
     newest = engine.pool.checkpoints[0]
     engine.request_checkpoint()
-    while engine.pool.checkpoints[0] == newest or engine.checkpointer.lock.locked():  # noqa: ASYNC110
+    while engine.pool.checkpoints[0] == newest or engine.checkpointer.lock.locked():
         await trio.sleep(0.1)
 
 

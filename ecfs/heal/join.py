@@ -12,6 +12,8 @@ from ecfs.drive.base import Drive
 from ecfs.errors import DriveError, RefusedError, StripeLostError
 from ecfs.heal.context import HealContext, Impatient
 from ecfs.heal.enter import Arrival, Entrance
+from ecfs.journal.rescue_copy import BLOB as RESCUE
+from ecfs.journal.rescue_copy import rescue_program
 from ecfs.pool.identity import JOINING, Identity, encode_identity
 from ecfs.stripes.rebuild import check_shard, rebuild_shards
 
@@ -36,7 +38,7 @@ class Joiner:
         """A fresh joining drive on a vacant place. Raises DriveError with nothing changed."""
         identity = self.identity(slot)
         drive.slot = slot
-        await drive.create({"identity": encode_identity(identity)})
+        await drive.create({"identity": encode_identity(identity), RESCUE: rescue_program()})
         return Arrival(slot, drive, identity.drive_id, tape=slot + NEWCOMER, fresh=True)
 
     def resume(self, slot: int, drive: Drive, identity: Identity) -> Arrival:

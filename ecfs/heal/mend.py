@@ -24,6 +24,7 @@ from ecfs.errors import (
 from ecfs.heal.context import HealContext
 from ecfs.heal.ranges import moved
 from ecfs.meta import Outcome
+from ecfs.meta.ranges import kind_at
 from ecfs.pool.members import Member
 from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.rebuild import check_shard, rebuild_shards
@@ -112,10 +113,13 @@ class Mender:
     async def _rebuild(self, fact: StripeFact, result: Mended) -> None:
         pool = self._ctx.pool
         avoid = pool.db.ledger.missing_slots(fact.id)
+
+        def on_bad(stripe: int, slot: int, error: DriveError) -> None:
+            if slot not in result.bad and slot not in avoid:  # what is known already must not come round again
+                self._on_other(stripe, slot, error)
+
         try:
-            shards = await rebuild_shards(
-                fact, set(result.bad), pool.members, pool.pool_id, avoid=avoid, on_bad=self._on_other
-            )
+            shards = await rebuild_shards(fact, set(result.bad), pool.members, pool.pool_id, avoid=avoid, on_bad=on_bad)
         except StripeLostError as error:
             result.lost = error
             return
@@ -186,9 +190,10 @@ class Mender:
             fine, bad = whole.get(slot, set()), broken.get(slot, set())
             outcome.present += [(stripe, slot) for stripe in sorted(fine) if ledger.is_missing(stripe, slot)]
             # What can't be decoded gets a row of its own, so that the range can go on without it.
-            new = {stripe for stripe in bad if not ledger.is_missing(stripe, slot)} | bad & lost
+            ranged = {stripe for stripe in bad & lost if kind_at(ledger.gaps(slot), stripe)}
+            new = {stripe for stripe in bad if not ledger.is_missing(stripe, slot)} | ranged
             outcome.missing += [(stripe, slot) for stripe in sorted(new)]
-            gaps = moved(ledger, slot, fine | bad & lost)
+            gaps = moved(ledger, slot, fine | ranged)
             if gaps is not None and slot not in self._ctx.entering:
                 outcome.gaps[slot] = gaps
         outcome.missing = [pair for pair in outcome.missing if self._ctx.fact(pair[0]) is not None]

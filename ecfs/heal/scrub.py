@@ -27,8 +27,9 @@ class Scrub:
     async def run(self) -> None:
         job = self._job
         stripes, checkpoints, orphans = StripeCheck(job), CheckpointCheck(job), OrphanCheck(job)
+        job.meter.phase("drives")
+        await self._watch.probe_now()
         if not job.dry_run:
-            job.meter.phase("drives")
             async with trio.open_nursery() as nursery:
                 await self._watch.sweep(nursery, at_once=True)
             await self._restorer.run()

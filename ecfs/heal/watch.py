@@ -55,6 +55,14 @@ class Watch:
                     nursery.start_soon(self.sweep, nursery)
                 await trio.sleep(PROBE_S)
 
+    async def probe_now(self) -> None:
+        """Ask every drive once, all at the same time; whoever takes long is asked by `run` again."""
+        with trio.move_on_after(LOOK_S):
+            async with trio.open_nursery() as nursery:
+                for member in self._ctx.pool.members.up():
+                    if member.slot not in self._probing and member.drive is not None:
+                        nursery.start_soon(self._probe, member, member.drive)
+
     def _is_something_out(self) -> bool:
         return any(not (m.up and m.in_w) and m.slot not in self._ctx.entering for m in self._ctx.pool.members)
 

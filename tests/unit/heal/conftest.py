@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -80,9 +81,9 @@ class Patient:
 
     async def until(self, *states: str, seconds: float = 60) -> None:
         """Wait until the drives are in these states, by slot."""
-        with trio.move_on_after(seconds):
-            while self.states() != list(states):
-                await trio.sleep(0.05)
+        end = trio.current_time() + seconds
+        while self.states() != list(states) and trio.current_time() < end:
+            await self.engine.pool.members.wait_change(0.1)
         assert self.states() == list(states)
 
     async def until_whole(self, seconds: float = 120) -> None:
@@ -135,6 +136,20 @@ class Hospital:
 
 @pytest.fixture
 async def hospital(tmp_path: Path) -> Hospital:
-    pool = MemoryPool(tmp_path, stripe_size=256 * 1024, inline_at_most=1024)
+    pool = MemoryPool(tmp_path, stripe_size=320 * 1024, inline_at_most=1024)
     await pool.create()
     return Hospital(pool)
+
+
+def snapshot(store: MemoryStore) -> MemoryStore:
+    """A copy of a whole drive as it is now."""
+    return copy.deepcopy(replace(store, holder=None))
+
+
+def put_back(store: MemoryStore, old: MemoryStore) -> None:
+    """Exchange the medium for an older copy of itself; handles end."""
+    old = snapshot(old)
+    store.names, store.durable_names, store.pending = old.names, old.durable_names, old.pending
+    store.epochs, store.fence, store.exists = old.epochs, old.fence, True
+    store.holder = None
+    store.incarnation += 1

@@ -77,7 +77,7 @@ async def test_three_drives_vanish_and_one_comes_back(
         hospital.pool.stores[back].come_back()
         with trio.fail_after(30):
             while patient.engine.stalled:
-                await trio.sleep(0.1)
+                await patient.engine.pool.members.wait_change(0.1)
         await patient.check()
         await patient.write(8, data(900_000, 2))
         await patient.check()

@@ -1,0 +1,385 @@
+"""Drives that must not be trusted: old copies of themselves, copies that lived on, strangers."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from ecfs.drive.base import Location
+from ecfs.drive.memory_store import MemoryStore
+from ecfs.errors import DriveUnreachableError, EcfsError, NotEnoughDrivesError
+from tests.memory_pool import MemoryPool
+from tests.unit.heal.conftest import Hospital, Patient, data, put_back, snapshot
+
+HERE = Location("ext4:1", "/mnt/disk", "ecfs")
+ELSEWHERE = Location("ext4:root", "/", "mnt/disk/ecfs")
+
+
+# ---- R11: stale and diverged copies -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("crash", [False, True])
+async def test_r11_an_old_copy_of_a_drive_is_unknown_until_verified(hospital: Hospital, crash: bool) -> None:
+    async with hospital.open(run=False) as patient:
+        await patient.write(7, data(900_000))
+    old = snapshot(hospital.pool.stores[2])
+    async with hospital.open(run=False) as patient:
+        await patient.write(8, data(900_000, 2))
+        await patient.write(7, data(900_000, 3))
+    put_back(hospital.pool.stores[2], old)
+    if crash:  # an opening that ends before anything says what the drive lacks must not hide it
+        with pytest.raises(RuntimeError):
+            await open_and_die_at(hospital, "append")
+    async with hospital.open(run=False, clean=False) as patient:
+        assert patient.counts()[1] > 0
+        await patient.check()
+    hospital.pool.crash()
+    async with hospital.open(run=False) as patient:
+        assert patient.counts()[1] > 0
+        report = await patient.scrub()
+        assert report.exit_status == 0
+        assert patient.counts() == (0, 0, 0, 0)
+        await patient.check()
+        hospital.pool.stores[0].wipe()
+        hospital.pool.stores[1].wipe()
+        await patient.check()
+
+
+async def open_and_die_at(hospital: Hospital, operation: str) -> None:
+    """An opening that is killed when the last drive is about to get its open record."""
+    seen: set[str] = set()
+    handles = hospital.pool.handles()
+
+    def hook(name: str, key: str) -> None:
+        if name == operation:
+            seen.add(key)
+            if handles[5].store.fence.epoch and len(handles[2].store.names) and name == "append" and at[0] == 5:
+                raise RuntimeError("killed")
+
+    at = [0]
+    for slot, handle in enumerate(handles):
+
+        def on_operation(name: str, key: str, slot: int = slot) -> None:
+            at[0] = slot
+            hook(name, key)
+
+        handle.on_operation = on_operation
+    hospital.pool.handles = lambda: handles  # type: ignore[method-assign]
+    try:
+        await hospital.pool.open()
+    finally:
+        del hospital.pool.handles  # type: ignore[method-assign]
+        hospital.pool.crash()
+
+
+async def test_r11_an_old_copy_that_is_plugged_in_while_mounted(hospital: Hospital, autojump_clock: MockClock) -> None:
+    async with hospital.open(clean=False) as patient:
+        await patient.write(7, data(900_000))
+        old = snapshot(hospital.pool.stores[2])
+        await patient.write(8, data(900_000, 2))
+        hospital.pool.stores[2].vanish()
+        await trio.sleep(3)
+        await patient.write(9, data(300_000, 2))
+        put_back(hospital.pool.stores[2], old)
+        hospital.pool.stores[2].come_back()
+        await patient.check()
+        await patient.until_whole()
+        hospital.pool.stores[0].wipe()
+        hospital.pool.stores[1].wipe()
+        await patient.check()
+        assert any(event.kind == "rolled-back" for event in patient.engine.pool.members.events)
+
+
+async def test_r11_a_crash_while_an_old_copy_is_taken_in_does_not_hide_what_it_lacks(
+    hospital: Hospital, autojump_clock: MockClock
+) -> None:
+    async with hospital.open(clean=False) as patient:
+        await patient.write(7, data(900_000))
+        old = snapshot(hospital.pool.stores[2])
+        await patient.write(8, data(900_000, 2))
+        hospital.pool.stores[2].vanish()
+        await trio.sleep(3)
+        put_back(hospital.pool.stores[2], old)
+        hospital.pool.stores[2].come_back()
+        with trio.fail_after(20):
+            while not patient.engine.pool.members[2].in_w:
+                if patient.engine.db.ledger.gaps(2):
+                    break
+                await trio.sleep(0.001)
+    hospital.pool.crash()
+    async with hospital.open(run=False) as patient:
+        missing, unknown, _, _ = patient.counts()
+        assert missing + unknown > 0
+        await patient.check()
+
+
+async def test_r11_a_copy_that_lived_on_elsewhere_is_refused(
+    hospital: Hospital, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with hospital.open(run=False) as patient:
+        await patient.write(7, data(900_000))
+    other = MemoryPool(tmp_path, stripe_size=320 * 1024)
+    other.pool_id, other.stores = hospital.pool.pool_id, [snapshot(store) for store in hospital.pool.stores]
+    async with Hospital(other).open(run=False) as patient:
+        await patient.write(8, data(100_000))
+    async with hospital.open() as patient:
+        hospital.pool.stores[4].vanish()
+        await trio.sleep(3)
+        diverged = other.stores[4]
+        before = copy.deepcopy(diverged.names)
+        put_back(hospital.pool.stores[4], diverged)
+        hospital.pool.stores[4].come_back()
+        await trio.sleep(15)
+        assert patient.states()[4] == "wrong"
+        assert "diverged" in patient.engine.pool.members[4].reason
+        report = await patient.scrub()
+        assert report.exit_status == 1
+        assert {key: file.data for key, file in hospital.pool.stores[4].names.items()} == {
+            key: file.data for key, file in before.items()
+        }
+        await patient.check()
+
+
+async def test_a_drive_of_another_pool_is_refused(
+    hospital: Hospital, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    other = MemoryPool(tmp_path)
+    await other.create()
+    async with hospital.open() as patient:
+        await patient.write(7, data(900_000))
+        hospital.pool.stores[4].vanish()
+        await trio.sleep(3)
+        put_back(hospital.pool.stores[4], other.stores[4])
+        hospital.pool.stores[4].come_back()
+        await trio.sleep(15)
+        assert patient.states()[4] == "wrong"
+        assert "another pool" in patient.engine.pool.members[4].reason
+        report = await patient.scrub()
+        assert report.exit_status == 1
+        assert hospital.pool.stores[4].raw("identity") == other.stores[4].raw("identity")
+
+
+async def test_two_drives_swapped_by_name_while_mounted(hospital: Hospital, autojump_clock: MockClock) -> None:
+    async with hospital.open() as patient:
+        await patient.write(7, data(900_000))
+        stores = hospital.pool.stores
+        one, other = snapshot(stores[0]), snapshot(stores[5])
+        put_back(stores[0], other)
+        put_back(stores[5], one)
+        await trio.sleep(3)
+        await patient.until_whole()
+        assert patient.engine.pool.members[0].url == "memory:5"
+        await patient.check()
+        await patient.assert_clean()
+
+
+# ---- R7: a new drive does not vote --------------------------------------------------------------------------------
+
+
+async def crash_after(hospital: Hospital, patient: Patient, operations: int) -> bool:
+    """Scrub, and stop everything at the n-th operation on a new handle. False if the scrub ended before."""
+    count = 0
+    die = trio.Event()
+    real = hospital.open_drive
+
+    def open_drive(url: str, slot: int):  # type: ignore[no-untyped-def]
+        handle = real(url, slot)
+
+        def hook(operation: str, key: str) -> None:
+            nonlocal count
+            count += 1
+            if count >= operations:
+                die.set()
+                raise DriveUnreachableError("the power is gone")
+
+        handle.on_operation = hook  # type: ignore[attr-defined]
+        return handle
+
+    patient.healer._ctx.open_drive = open_drive
+    async with trio.open_nursery() as nursery:
+
+        async def scrub() -> None:
+            with suppress(EcfsError):
+                await patient.scrub()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(scrub)
+        await die.wait()
+        nursery.cancel_scope.cancel()
+    return die.is_set()
+
+
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.soak)])
+async def test_r7_a_crash_at_any_step_of_recreating_two_drives(tmp_path: Path, step: int) -> None:
+    """After each step: the two don't count, the pool opens with the others, and nothing needs them."""
+    operations = 1
+    while True:
+        pool = MemoryPool(tmp_path, stripe_size=320 * 1024, inline_at_most=1024)
+        await pool.create()
+        hospital = Hospital(pool)
+        async with hospital.open(run=False, clean=False) as patient:
+            await patient.write(7, data(300_000))
+            pool.stores[1].wipe()
+            pool.stores[4].wipe()
+            await patient.write(8, data(300_000, 2))
+            died = await crash_after(hospital, patient, operations)
+        pool.crash()
+        new_drives_are_members = [b'"member"' in bytes(pool.stores[slot].raw("identity"))
+                                  for slot in (1, 4) if "identity" in pool.stores[slot].names]  # fmt: skip
+        if not all(new_drives_are_members) or len(new_drives_are_members) < 2:
+            pool.stores[0].vanish()
+            if not any(new_drives_are_members):
+                with pytest.raises(NotEnoughDrivesError):  # three of six, and two empty ones that don't vote
+                    await pool.open()
+            pool.stores[0].come_back()
+        async with hospital.open(run=False) as patient:
+            await patient.check()
+            report = await patient.scrub()
+            assert report.exit_status == 0, (operations, report.findings)
+            assert patient.states() == ["online"] * 6
+            pool.stores[2].wipe()
+            pool.stores[3].wipe()
+            await patient.check()
+        if not died:
+            break
+        operations += step
+    assert operations > 20
+
+
+async def test_r7_the_old_id_of_a_recreated_drive_is_retired(hospital: Hospital, autojump_clock: MockClock) -> None:
+    async with hospital.open() as patient:
+        await patient.write(7, data(900_000))
+        hospital.pool.stores[4].vanish()
+        await trio.sleep(3)
+        old = snapshot(hospital.pool.stores[4])
+        hospital.pool.stores[4].wipe()
+        hospital.pool.stores[4].come_back()
+        assert (await patient.scrub()).exit_status == 0
+        put_back(hospital.pool.stores[4], old)
+        await trio.sleep(15)
+        assert patient.states()[4] == "wrong"
+        assert "replaced" in patient.engine.pool.members[4].reason
+
+
+# ---- R10 and R22: where a drive may be made ---------------------------------------------------------------------
+
+
+@pytest.fixture
+async def located(tmp_path: Path) -> Hospital:
+    pool = MemoryPool(tmp_path, stripe_size=320 * 1024, inline_at_most=1024)
+    for store in pool.stores:
+        store.location = HERE
+    await pool.create()
+    return Hospital(pool)
+
+
+async def test_r10_the_empty_directory_of_an_unmounted_disk_is_not_filled(
+    located: Hospital, autojump_clock: MockClock
+) -> None:
+    async with located.open() as patient:
+        await patient.write(7, data(900_000))
+        store = located.pool.stores[4]
+        store.wipe()
+        store.location = ELSEWHERE
+        report = await patient.scrub()
+        assert report.exit_status == 1
+        (finding,) = [finding for finding in report.findings if finding.kind == "drive"]
+        assert finding.state == "pending"
+        assert "ext4:1" in finding.text
+        assert "replace" in finding.text
+        assert not store.names
+        store.location = HERE
+        assert (await patient.scrub()).exit_status == 0
+        assert patient.states() == ["online"] * 6
+
+
+async def test_r10_nothing_is_recreated_while_stripes_need_the_drive(
+    hospital: Hospital, autojump_clock: MockClock
+) -> None:
+    """Three drives moved away: their places stay as they are, and one that is moved back makes all readable."""
+    async with hospital.open(clean=False) as patient:
+        await patient.write(7, data(900_000))
+        saved = [snapshot(store) for store in hospital.pool.stores[:3]]
+        for store in hospital.pool.stores[:3]:
+            store.wipe()
+        await trio.sleep(3)
+        report = await patient.scrub()
+        assert report.exit_status == 3
+        assert {path for finding in report.findings for path in finding.paths} == {"/f7"}
+        assert not any(store.names for store in hospital.pool.stores[:3])
+        put_back(hospital.pool.stores[1], saved[1])
+        await trio.sleep(5)
+        await patient.check()
+        assert not patient.engine.stalled
+
+
+@pytest.mark.parametrize("lost", ["identity", "identity and superblock", "all but shards"])
+async def test_r22_what_is_left_of_a_partly_deleted_drive_is_used(
+    hospital: Hospital, autojump_clock: MockClock, lost: str
+) -> None:
+    async with hospital.open() as patient:
+        await patient.write(7, data(900_000))
+        store = hospital.pool.stores[4]
+        for key in list(store.names):
+            if (
+                key == "identity"
+                or (key == "superblock" and lost != "identity")
+                or (not key.startswith("s/") and lost == "all but shards")
+            ):
+                del store.names[key], store.durable_names[key]
+        await trio.sleep(3)
+        assert patient.states()[4] == "wrong"
+        assert (await patient.scrub()).exit_status == 0
+        await patient.until_whole()
+        await patient.assert_clean()
+        hospital.pool.stores[0].wipe()
+        hospital.pool.stores[1].wipe()
+        await patient.check()
+
+
+async def test_r22_a_place_with_something_else_in_it_is_left_alone(
+    hospital: Hospital, autojump_clock: MockClock
+) -> None:
+    async with hospital.open() as patient:
+        await patient.write(7, data(900_000))
+        store, other = hospital.pool.stores[4], hospital.pool.stores[3]
+        key = next(key for key in store.names if key.startswith("s/"))
+        store.raw(key)[:] = bytes(other.raw(key))  # a shard of another slot
+        del store.names["identity"], store.durable_names["identity"]
+        await trio.sleep(3)
+        before = {key: bytes(file.data) for key, file in store.names.items()}
+        report = await patient.scrub()
+        assert report.exit_status == 1
+        assert {key: bytes(file.data) for key, file in store.names.items()} == before
+
+
+# ---- R20: abandoned calls -------------------------------------------------------------------------------------------
+
+
+async def test_r20_a_drive_with_an_abandoned_call_stays_out_until_it_has_returned(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hospital.open() as patient:
+        await patient.write(7, data(900_000))
+        drive = hospital.pool.drives[2]
+        outstanding = [1]
+        monkeypatch.setattr(type(drive), "abandoned", property(lambda self: outstanding[0] if self is drive else 0))
+        hospital.pool.stores[2].vanish()
+        await trio.sleep(3)
+        hospital.pool.stores[2].come_back()
+        await trio.sleep(30)
+        assert patient.states()[2] == "absent"
+        assert "given up" in patient.engine.pool.members[2].reason
+        outstanding[0] = 0
+        await patient.until_whole()
+
+
+def test_snapshot_is_a_copy() -> None:
+    store = MemoryStore(exists=True)
+    store.harden(store.replace("identity", b"x"))
+    assert snapshot(store).names["identity"] is not store.names["identity"]

@@ -64,6 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
         return status if isinstance(status, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 2
     except click.UsageError as error:
         return _complain(_usage_line(error), 2)
     except click.ClickException as error:

@@ -59,7 +59,8 @@ def _serve(plan: Plan, voice: Voice) -> int:
 
     import trio
 
-    from ecfs.control.failure import expected
+    from ecfs.control.failure import expected, leaves
+    from ecfs.errors import EcfsError
     from ecfs.mount.serving import serve
 
     def ready() -> None:
@@ -72,6 +73,8 @@ def _serve(plan: Plan, voice: Voice) -> int:
     except Exception as error:
         known = expected(error)
         if known is None:
+            first = next(leaves(error))
+            voice.fail(EcfsError(f"unexpected error, please report it ({first!r}) with this log: {plan.log}"))
             raise
         logging.getLogger(__name__).error("%s", known)
         voice.fail(known)

@@ -39,7 +39,7 @@ def _rows(opening: Opening, pool: OpenedPool) -> list[DriveRow]:
 
 def judged_table(opening: Opening, pool: OpenedPool) -> list[DriveRow]:
     """The committed table; a drive that it does not know, or that lived on elsewhere, is turned away first (R11)."""
-    rows = pool.db.drives.rows()
+    rows = [_where_it_is_looked_for(opening, pool, row) for row in pool.db.drives.rows()]
     for row in rows:
         sight = opening.chosen.get(row.slot)
         if sight is not None and sight.identity is not None:
@@ -51,6 +51,20 @@ def judged_table(opening: Opening, pool: OpenedPool) -> list[DriveRow]:
                 pool.members.take_down(row.slot, "wrong", reason)
     need_k(opening, "belong to the pool")
     return rows
+
+
+def _where_it_is_looked_for(opening: Opening, pool: OpenedPool, row: DriveRow) -> DriveRow:
+    """The row of an absent drive with the place that the pool file lists for its slot, if it lists the old one no more.
+
+    A pool that was moved as a whole would else be shown, and recreated, at the path it came from.
+    """
+    if row.slot in opening.chosen or any(sight.drive.url == row.url for sight in opening.sights):
+        return row
+    for sight in opening.sights:
+        if sight.drive.slot == row.slot and not sight.is_member:
+            pool.members[row.slot].url = sight.drive.url
+            return structs.replace(row, url=sight.drive.url)
+    return row
 
 
 def why_wrong(pool: OpenedPool, row: DriveRow, sight: Sight) -> str:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ecfs.clock import Clock
 from ecfs.codec import self_test
 from ecfs.drive.registry import canonical_url
-from ecfs.errors import RefusedError, UsageError
+from ecfs.errors import DriveError, RefusedError, UsageError
 from ecfs.journal.create import create_pool
 from ecfs.mount.locate import open_drives, shown
 from ecfs.mount.scratch import scratch_directory
 from ecfs.pool.poolfile import POOL_FILE, PoolFile, default_pool_file, read_pool_file, render_pool_file, with_pool_id
-
-DRIVE_NAMES = "d{}"
 
 
 def plan_pool(pool: Path, k: int, m: int, urls: tuple[str, ...] = ()) -> PoolFile:
@@ -51,16 +51,31 @@ def _planned_by_file(path: Path, urls: tuple[str, ...]) -> PoolFile:
 async def make_pool(file: PoolFile, clock: Clock) -> PoolFile:
     """Make the drives and write the pool file. Raises RefusedError before anything is changed if a place is taken."""
     self_test()
-    directory = file.path.parent
-    directory.mkdir(mode=0o700, exist_ok=True)
     drives = open_drives(file, clock)
-    with scratch_directory() as scratch:
+    with _directory(file.path.parent), scratch_directory() as scratch:
         owner = (os.getuid(), os.getgid())
-        pool_id = await create_pool(drives, file.geometry, clock=clock, scratch=scratch, owner=owner)
-    made = replace(file, pool_id=pool_id)
-    text = with_pool_id(file.path.read_text(), pool_id) if file.path.exists() else render_pool_file(made)
-    save_text(file.path, text)
+        try:
+            pool_id = await create_pool(drives, file.geometry, clock=clock, scratch=scratch, owner=owner)
+        except DriveError as error:
+            raise RefusedError(f"{error}; no pool was made: remove what was begun, then try again") from error
+        made = replace(file, pool_id=pool_id)
+        text = with_pool_id(file.path.read_text(), pool_id) if file.path.exists() else render_pool_file(made)
+        save_text(file.path, text)
     return made
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[None]:
+    """Make it if it is missing; if nothing came of it, take it away again."""
+    there = path.is_dir()
+    path.mkdir(exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if not there:
+            with suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def save_text(path: Path, text: str) -> None:

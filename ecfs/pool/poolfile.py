@@ -6,6 +6,7 @@ Its presence also says that here was a pool: nothing is ever created automatical
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ POOL_FILE = "pool.toml"
 DEFAULT_DRIVES = 6
 _POOL_KEYS = ("id", "data", "parity", "stripe_kib", "min_write_drives")
 _DRIVE_KEYS = ("slot", "url")
+_ID = re.compile(r"([0-9a-f]{32})?")
+MIN_STRIPE_KIB, MAX_STRIPE_KIB = 64, 32 * 1024
+"""Smaller ones would be mostly headers; larger ones don't fit into the memory that a mount is allowed."""
 
 
 @dataclass(frozen=True)
@@ -90,15 +94,19 @@ def read_pool_file(path: Path) -> PoolFile:
     _check_keys(pool, _POOL_KEYS, f"{where} [pool]")
     k, m = _number(pool, "data", 4, where), _number(pool, "parity", 2, where)
     Geometry(1, k, m)
-    return PoolFile(
-        path,
-        str(pool.get("id", "")),
-        k,
-        m,
-        _urls(drives, k + m, where),
-        _number(pool, "stripe_kib", 4096, where),
-        _number(pool, "min_write_drives", 0, where),
-    )
+    stripe_kib, least = _number(pool, "stripe_kib", 4096, where), _number(pool, "min_write_drives", 0, where)
+    if not MIN_STRIPE_KIB <= stripe_kib <= MAX_STRIPE_KIB:
+        raise UsageError(f"{where}: stripe_kib must be between {MIN_STRIPE_KIB} and {MAX_STRIPE_KIB}, not {stripe_kib}")
+    if least > k + m:
+        raise UsageError(f"{where}: min_write_drives = {least}, but there are only {k + m} drives")
+    return PoolFile(path, _id(pool, where), k, m, _urls(drives, k + m, where), stripe_kib, least)
+
+
+def _id(pool: dict[str, Any], where: str) -> str:
+    pool_id = pool.get("id", "")
+    if not isinstance(pool_id, str) or not _ID.fullmatch(pool_id):
+        raise UsageError(f"{where}: id must be the 32 hex digits that ecfs wrote there, not {pool_id!r}")
+    return pool_id
 
 
 def _urls(drives: list[Any], n: int, where: str) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ from ecfs.meta import Outcome
 
 SAMPLE_S = 2.0
 """Seconds between two looks at the drives' space."""
+LAST_COMMITS = 10
+"""Before closing gives up on drives that come and go all the time."""
 
 
 class Engine:
@@ -166,7 +168,11 @@ class Engine:
         return self.db.files.mapped_bytes(ino) + (file.size if file is not None else 0)
 
     def usable(self) -> Usable:
-        return self.space_keeper.usable() or Usable(0, 0, 0)
+        """For statfs: total is what is stored plus what still fits, so that the reserve, the metadata and whatever
+        else lies on those disks is never shown as taken by files."""
+        usable = self.space_keeper.usable() or Usable(0, 0, 0)
+        stored = self.db.ledger.total_length() + self.db.files.inline_total + self.sealed.bytes + self.dirty.total
+        return Usable(stored + usable.free, usable.free, usable.kept)
 
     # ---- committing -------------------------------------------------------------------------------------
 
@@ -381,17 +387,22 @@ class Engine:
         try:
             await self.sync()
             await self.reaper.drain()
-            await self.sync()
-            async with self.commit_lock:
-                while self._image is not None:
-                    await self._progress.wait()
-                if self._pending is not None or self._has_work():
-                    return False
-                if self.pool.journal_bytes:
-                    self.db.freeze(self.db.patch_seq)
-                    image = self.committer.pin()
-                    await self.checkpointer.write(image)
-            return True
+            for _ in range(LAST_COMMITS):
+                await self.sync()
+                async with self.commit_lock:
+                    if await self._checkpoint_at_rest():
+                        return True
         except EcfsError as error:
             self.pool.members.note(None, "close", f"not everything could be made durable: {error}")
+        return False
+
+    async def _checkpoint_at_rest(self) -> bool:
+        """The checkpoint of a clean end. False if something is to be committed again: a drive went away meanwhile."""
+        while self._image is not None:
+            await self._progress.wait()
+        if self._pending is not None or self._has_work():
             return False
+        if self.pool.journal_bytes:
+            self.db.freeze(self.db.patch_seq)
+            await self.checkpointer.write(self.committer.pin())
+        return True

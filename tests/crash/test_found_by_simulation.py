@@ -41,3 +41,22 @@ async def test_closing_waits_for_the_checkpoint_whose_image_is_being_copied(pool
         engine.request_checkpoint()
         await engine.commit()
         assert await engine.close()
+
+
+async def test_a_drive_that_fails_during_the_last_checkpoint_does_not_make_the_end_unclean(pool: MemoryPool) -> None:
+    """It is taken out of W by one more commit; everything that programs wrote is durable without it."""
+
+    async def while_a_drive_goes(call: Callable[..., Any], *arguments: Any) -> Any:
+        await trio.sleep(1)
+        engine.pool.members.take_down(3, "absent", "unplugged")
+        return call(*arguments)
+
+    async with pool.engine(clean=False) as engine:
+        engine.pool.in_thread = while_a_drive_goes
+        await make_file(engine)
+        engine.request_checkpoint()
+        await engine.commit()
+        assert await engine.close()
+        row = engine.db.drives.row(3)
+        assert row is not None
+        assert not row.in_w

@@ -13,7 +13,6 @@ import trio
 
 from ecfs.commit.sealer import Moved
 from ecfs.errors import CorruptError, EcfsError, StripeLostError
-from ecfs.meta import Extent
 
 if TYPE_CHECKING:
     from ecfs.commit.engine import Engine
@@ -49,7 +48,7 @@ class Compactor:
         while self._is_wasteful() and await self.compact_once():
             await self._engine.sync()
         files, settings = self._engine.db.files, self._engine.pool.settings
-        while files.inline_total > settings.pack_inline_at and await self.pack_inline():
+        while files.inline_total > settings.pack_inline_at and self.pack_inline():
             await self._engine.sync()
 
     def _is_wasteful(self) -> bool:
@@ -74,32 +73,33 @@ class Compactor:
                 if size >= self._engine.pool.settings.stripe_size:
                     break
                 pins.enter_context(self._engine.pool.pins.pin(stripe))
-                pieces = await self._gather(self._engine.db.files.extents_of(stripe), stripe)
+                pieces = await self._gather(stripe)
                 moved += pieces
                 size += sum(len(piece.data) for piece in pieces)
             return self._swap(moved)
 
-    async def pack_inline(self) -> bool:
+    def pack_inline(self) -> bool:
         """Move the oldest inline blobs into one stripe. False if there is nothing to move."""
         moved: list[Moved] = []
         size = 0
         for extent in self._engine.db.files.inline_extents(self._engine.pool.settings.commit_rows // 4):
             if size >= self._engine.pool.settings.stripe_size:
                 break
-            moved += await self._gather([extent], 0)
+            moved.append(Moved(extent, self._engine.files.read_inline(extent)))
             size += extent.length
         return self._swap(moved)
 
-    async def _gather(self, extents: list[Extent], stripe: int) -> list[Moved]:
-        moved = []
-        for extent in extents:
-            try:
-                moved.append(Moved(extent, await self._engine.files.read_source(extent)))
-            except (StripeLostError, CorruptError):
-                self._hopeless.add(stripe)  # can't be read now: leave it where it is, for scrub to judge
-                return []
-            await trio.lowlevel.checkpoint()
-        return moved
+    async def _gather(self, stripe: int) -> list[Moved]:
+        """What is live in a stripe. Looked up after the read: what died meanwhile need not be moved."""
+        try:
+            payload = await self._engine.files.read_stripe(stripe)
+        except (StripeLostError, CorruptError):
+            self._hopeless.add(stripe)  # can't be read now: leave it where it is, for scrub to judge
+            return []
+        return [
+            Moved(extent, payload[extent.source_offset : extent.source_offset + extent.length])
+            for extent in self._engine.db.files.extents_of(stripe)
+        ]
 
     def _swap(self, moved: list[Moved]) -> bool:
         moved.sort(key=lambda piece: (piece.extent.ino, piece.extent.offset))

@@ -72,7 +72,7 @@ class SpaceKeeper:
         members = [m for m in self._pool.members.up() if m.space is not None]
         if not members:
             return None
-        sharing = Counter(m.space.device for m in members if m.space is not None)
+        sharing = self._slots_per_device()
         k = self._pool.geometry.k
         totals, frees, keeps = [], [], []
         for member in members:
@@ -84,6 +84,20 @@ class SpaceKeeper:
             keeps.append(keep)
             frees.append(member.space.free // slots - keep)
         return Usable(min(totals) * k, max(min(frees), 0) * k, min(keeps) * k)
+
+    def _slots_per_device(self) -> Counter[str]:
+        """Drives that are away count where they lay: a deleted directory will want its share of the disk back."""
+        devices: dict[str, str] = {}
+        for member in self._pool.members.up():
+            if member.space is not None and member.location:
+                devices[member.location.get("filesystem", "")] = member.space.device
+        sharing: Counter[str] = Counter()
+        for member in self._pool.members:
+            if member.up and member.space is not None:
+                sharing[member.space.device] += 1
+            elif member.location.get("filesystem") in devices:
+                sharing[devices[member.location["filesystem"]]] += 1
+        return sharing
 
     def _reserve(self, slot_total: int) -> int:
         settings, k = self._pool.settings, self._pool.geometry.k

@@ -26,12 +26,15 @@ CLOCK_ONLY = {
     "os.getrandom": "Clock.token",
 }
 
+# Stands alone, so that it still runs where ecfs can't be installed: it is a command, and has no clock to ask.
+ALONE = "ecfs/rescue.py"
+
 Check = Callable[[str, ast.Module], Iterator[str]]
 """Gets a path below the project's root and what is in the file; yields one line per breach."""
 
 
 def clock_is_the_only_door(path: str, tree: ast.Module) -> Iterator[str]:
-    if path == "ecfs/clock.py":
+    if path in ("ecfs/clock.py", ALONE):
         return
     for node in ast.walk(tree):
         for name in names_used(node):
@@ -52,7 +55,7 @@ def names_used(node: ast.AST) -> list[str]:
 
 
 def only_the_command_line_prints(path: str, tree: ast.Module) -> Iterator[str]:
-    if path.startswith("ecfs/cli/"):
+    if path.startswith("ecfs/cli/") or path == ALONE:
         return
     for node in ast.walk(tree):
         match node:

@@ -15,6 +15,8 @@ from ecfs.drive.base import Drive, Location, Writer
 from ecfs.errors import DriveWrongError, RefusedError
 from ecfs.geometry import Geometry, stripe_id
 from ecfs.journal.record import GENESIS
+from ecfs.journal.rescue_copy import BLOB as RESCUE
+from ecfs.journal.rescue_copy import rescue_program
 from ecfs.journal.superblock import Checkpoint, DriveEntry, Superblock, encode_superblock
 from ecfs.meta import ROOT_INO, Database, DriveRow, Inode, Outcome
 from ecfs.pool.identity import JOINING, MEMBER, Identity, encode_identity
@@ -55,7 +57,7 @@ async def _create(
     for slot, drive in enumerate(drives):
         drive.slot = slot
         try:
-            await drive.create({"identity": encode_identity(identities[slot])})
+            await drive.create({"identity": encode_identity(identities[slot]), RESCUE: rescue_program()})
         except DriveWrongError as error:
             raise RefusedError(f"{drive.url}: {error.args[0]}") from error
         await drive.fence(writer)

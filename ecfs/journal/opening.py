@@ -27,13 +27,14 @@ from ecfs.errors import (
     StripeLostError,
 )
 from ecfs.geometry import Geometry
-from ecfs.journal.chain import Base, choose_tail, walk
+from ecfs.journal.chain import Base, choose_tail, newest_whole, walk
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.record import OPEN, Record, RecordHead, compose, frame
+from ecfs.journal.rescue_copy import keep_rescue_copy
 from ecfs.journal.segments import SegmentWriter, collect, fetch
 from ecfs.journal.state import Opening, lose, need_k
 from ecfs.journal.superblock import Checkpoint, decode_superblock
-from ecfs.journal.table import judged_row, judged_table, open_outcome
+from ecfs.journal.table import judged_row, judged_table, open_outcome, quarantined
 from ecfs.meta import Database, outcome_from_json, outcome_to_json, schema_hash
 from ecfs.pool.judge import Sight, by_slot, judge, look, pool_of
 from ecfs.pool.members import Member, Members
@@ -51,13 +52,15 @@ async def open_pool(
     scratch: Path,
     settings: Settings | None = None,
     read_only: bool = False,
+    accept_loss: bool = False,
 ) -> OpenedPool:
     """Open the pool that lies on these places.
 
     pool_id: hex, from the pool file; "" to take the one that most drives name.
+    accept_loss: where history has a gap, go back to the newest state that is whole; nothing is deleted for it (R9).
     Raises RefusedError and its kin, NotEnoughDrivesError; on any error every drive is let go again.
     """
-    opening = Opening(clock, settings or Settings(), scratch, read_only)
+    opening = Opening(clock, settings or Settings(), scratch, read_only, accept_loss=accept_loss)
     try:
         pool = await _open(opening, candidates, pool_id)
         used = [member.drive for member in pool.members if member.up]
@@ -181,22 +184,36 @@ async def _load_newest(opening: Opening) -> OpenedPool:
 async def _load(opening: Opening, checkpoint: Checkpoint, kept: list[Checkpoint]) -> OpenedPool:
     base = Base(checkpoint.epoch, checkpoint.seq, bytes.fromhex(checkpoint.record))
     heads = opening.collected.heads
+    tail = choose_tail(heads.values(), base)
     try:
-        chain = walk(heads, choose_tail(heads.values(), base), base)
+        chain = walk(heads, tail, base)
     except HistoryGapError as error:
-        raise HistoryGapError(f"{error}; {_bring_back(opening)}") from error
+        if not opening.accept_loss:
+            raise HistoryGapError(f"{error}; {_bring_back(opening)}") from error
+        chain = _give_up(opening, base, tail)
     pool = _assemble(opening, checkpoint, kept)
     pool.db = await _load_image(opening, pool, checkpoint)
     opening.chain = chain
     await _replay(opening, pool, chain)
+    pool.segments.kept_for_rescue = quarantined(opening, pool)
     return pool
+
+
+def _give_up(opening: Opening, base: Base, tail: Base) -> list[RecordHead]:
+    """The user accepted the loss: the newest state that is whole. What lies beyond stays on the drives."""
+    chain = newest_whole(opening.collected.heads, base)
+    after = chain[-1].seq if chain else base.seq
+    opening.quarantine = {"after": after, "epoch": tail.epoch, "tail": tail.seq}
+    opening.notes.append(f"went back to commit {after}; commits up to {tail.seq} were given up and are kept unused")
+    return chain
 
 
 def _bring_back(opening: Opening) -> str:
     absent = [slot for slot in range(opening.geometry.n) if slot not in opening.chosen]
     if absent:
-        return "bring back drive " + " or ".join(map(str, absent))
-    return "every drive is here: the copies on all of them are damaged"
+        drives = " or ".join(map(str, absent))
+        return f"bring back drive {drives} (if that is impossible: ecfs mount --accept-loss)"
+    return "every drive is here: the copies on all of them are damaged; to go back: ecfs mount --accept-loss"
 
 
 def _assemble(opening: Opening, checkpoint: Checkpoint, kept: list[Checkpoint]) -> OpenedPool:
@@ -342,7 +359,8 @@ def _adopt_table(opening: Opening, pool: OpenedPool) -> None:
 
 
 async def _settle_in(opening: Opening, pool: OpenedPool) -> None:
-    """Identities, superblocks and this epoch's directories. A drive that fails here is down, not the opening."""
+    """Identities, superblocks, this epoch's directories, the rescue program. A drive that fails is down, not the
+    opening."""
     _adopt_table(opening, pool)
     epochs = pool.live_epochs()
     for slot, drive in list(opening.drives.items()):
@@ -352,6 +370,7 @@ async def _settle_in(opening: Opening, pool: OpenedPool) -> None:
             if opening.superblocks.get(slot) is None or _outdated(opening, pool, slot):
                 await pool.write_superblock(member, drive)
             await drive.prepare(epochs)
+            await keep_rescue_copy(drive)
         except DriveError as error:
             _lose_member(opening, pool, slot, error)
     if len(pool.members.writable()) < pool.geometry.k:

@@ -1,0 +1,1 @@
+"""The rescue program: its parts against the real libraries, and whole pools restored by it."""

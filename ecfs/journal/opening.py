@@ -31,7 +31,7 @@ from ecfs.journal.chain import Base, choose_tail, newest_whole, walk
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.record import OPEN, Record, RecordHead, compose, frame
 from ecfs.journal.rescue_copy import keep_rescue_copy
-from ecfs.journal.segments import SegmentWriter, collect, fetch
+from ecfs.journal.segments import Collected, SegmentWriter, collect, fetch
 from ecfs.journal.state import Opening, lose, need_k
 from ecfs.journal.superblock import Checkpoint, decode_superblock
 from ecfs.journal.table import judged_row, judged_table, open_outcome, quarantined
@@ -76,12 +76,7 @@ async def open_pool(
 
 async def _open(opening: Opening, candidates: Sequence[Drive], pool_id: str) -> OpenedPool:
     await _look(opening, candidates, pool_id)
-    await _read_superblocks(opening)
-    for slot in list(opening.chosen):
-        await _collect(opening, slot)
-    need_k(opening, "can be read")
-    if not opening.read_only:
-        await _fence(opening)
+    await _fence_and_read(opening)
     pool = await _load_newest(opening)
     if opening.read_only:
         _adopt_table(opening, pool)
@@ -138,9 +133,26 @@ async def _collect(opening: Opening, slot: int) -> None:
 # ---- 4: fence ---------------------------------------------------------------------------------------------
 
 
-async def _fence(opening: Opening) -> None:
-    """R2: a new epoch, durable on at least k drives before the tail is chosen."""
-    seen = [head.epoch for head in opening.collected.heads.values()]
+async def _fence_and_read(opening: Opening) -> None:
+    """What an older writer acknowledges until it is fenced is history: only then may history be read."""
+    newest = 0
+    while True:
+        if not opening.read_only:
+            await _fence(opening, newest)
+        opening.superblocks, opening.collected = {}, Collected()
+        await _read_superblocks(opening)
+        for slot in list(opening.chosen):
+            await _collect(opening, slot)
+        need_k(opening, "can be read")
+        newest = max((head.epoch for head in opening.collected.heads.values()), default=0)
+        if opening.read_only or newest < opening.writer.epoch:
+            return
+        # An epoch is promised before anything is written in it: the promises of many drives are damaged. Once more.
+
+
+async def _fence(opening: Opening, newest: int = 0) -> None:
+    """R2: a new epoch, durable on at least k drives before the tail is chosen. newest: an epoch known to exist."""
+    seen = [newest]
     seen += [s.identity.epoch for s in opening.chosen.values() if s.identity is not None]
     seen += [superblock.written[0] for superblock in opening.superblocks.values()]
     for slot, drive in list(opening.drives.items()):

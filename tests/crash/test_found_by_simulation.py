@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from ecfs.clock import SystemClock
+from ecfs.drive.base import Drive
+from ecfs.drive.memory import MemoryDrive
+from ecfs.drive.wrapper import DriveWrapper
+from ecfs.journal.opening import open_pool
 from tests.memory_pool import MemoryPool
 from tests.unit.commit.test_engine import data, make_file, write
 
@@ -60,3 +65,35 @@ async def test_a_drive_that_fails_during_the_last_checkpoint_does_not_make_the_e
         row = engine.db.drives.row(3)
         assert row is not None
         assert not row.in_w
+
+
+class Interrupting(DriveWrapper):
+    """Before this process fences its first drive, something else happens."""
+
+    def __init__(self, inner: Drive, interruption: list[Callable[[], Awaitable[None]]]) -> None:
+        super().__init__(inner)
+        self.interruption = interruption
+
+    async def around(self, operation: str, key: str | None, call: Callable[[], Awaitable[Any]]) -> Any:
+        if operation == "fence" and self.interruption:
+            await self.interruption.pop()()
+        return await call()
+
+
+async def test_r02_what_the_old_writer_acknowledged_before_it_was_fenced_is_history_for_the_new_one(
+    pool: MemoryPool,
+) -> None:
+    for store in pool.stores:
+        store.lockable = False
+    async with pool.engine(clean=False) as old:
+
+        async def write_and_sync() -> None:
+            await make_file(old)
+            await old.sync()
+
+        todo = [write_and_sync]
+        rivals = [Interrupting(MemoryDrive(store, name=str(at)), todo) for at, store in enumerate(pool.stores)]
+        opened = await open_pool(rivals, pool_id=pool.pool_id, clock=SystemClock(), scratch=pool.scratch)
+        assert not todo
+        assert opened.db.names.lookup(1, b"f7") is not None
+        opened.db.close()

@@ -103,7 +103,6 @@ def _be_daemon(work: Callable[[Voice], int], voice: Voice, log: Path) -> None:
     status = 2
     try:
         os.setsid()
-        os.chdir("/")  # a daemon must not keep a disk from being unmounted by standing on it
         _redirect(log)
         log_to(log)
         status = work(voice)

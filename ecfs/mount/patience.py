@@ -17,7 +17,7 @@ Tell = Callable[[str], None]
 
 LEAVING_S = 30.0
 """How long to wait for a daemon that is about to end."""
-UNKNOWN_S = 2.0
+UNKNOWN_S = 1.0
 """How long for anybody else who has a drive: a killed process keeps its locks for a moment."""
 LOOK_AGAIN_S = 0.1
 

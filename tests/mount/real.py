@@ -1,0 +1,83 @@
+"""A pool on six directories, mounted by the real daemon, and the ordinary programs that work on it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.programs import Place, place, wait_for_end
+
+PATIENCE_S = 60
+LIBRARY = Path(sysconfig.get_path("stdlib"))
+
+
+@dataclass
+class Pool:
+    """./drives mounted on ./mnt in the place's folder."""
+
+    place: Place
+
+    @property
+    def mnt(self) -> Path:
+        return self.place.path / "mnt"
+
+    def drive(self, slot: int) -> Path:
+        return self.place.path / "drives" / f"d{slot}"
+
+    def ecfs(self, *arguments: str | Path, status: int | None = 0) -> str:
+        return self.place.run(*arguments, status=status)
+
+    def mount(self) -> None:
+        self.ecfs("mount", "drives", "mnt")
+
+    def umount(self) -> None:
+        self.ecfs("umount", "mnt")
+
+    def remount(self) -> None:
+        """Nothing that was in any cache is left."""
+        self.umount()
+        self.mount()
+
+    def lose(self, *slots: int) -> None:
+        for slot in slots:
+            shutil.rmtree(self.drive(slot))
+
+    def kill(self) -> None:
+        pid = self.place.pid()
+        os.kill(pid, 9)
+        assert wait_for_end(pid)
+
+
+@contextlib.contextmanager
+def mounted_pool(folder: Path) -> Iterator[Pool]:
+    (folder / "drives").mkdir()
+    with place(folder) as here:
+        pool = Pool(here)
+        pool.mount()
+        yield pool
+
+
+def call(*command: str | Path, cwd: Path | None = None) -> str:
+    """Run an ordinary program; it must succeed. What it printed."""
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """diff -r, links compared as links, and modes and times too."""
+    call("diff", "-r", "--no-dereference", one, other)
+    assert listing(one) == listing(other)
+
+
+def listing(folder: Path) -> list[str]:
+    """Name, mode, time and target of everything below."""
+    return sorted(call("find", ".", "-mindepth", "1", "-printf", "%P %M %T@ %l\\n", cwd=folder).splitlines())

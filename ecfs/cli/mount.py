@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
 @click.option("-f", "--foreground", is_flag=True, help="Stay in front, log to standard error; Ctrl-C ends it cleanly.")
 @click.option("-o", "options", multiple=True, metavar="OPT[,OPT…]", help="ro, writeback, allow_other, nosuid, nodev, …")
 @click.option("--no-create", is_flag=True, help="Never make a pool, not even in a directory without one.")
-def command(pool: Path, mountpoint: str, foreground: bool, options: tuple[str, ...], no_create: bool) -> int:
+@click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Where a commit is missing on every drive that is here: go back to the newest state that is whole. "
+    "Nothing is deleted.",
+)
+def command(
+    pool: Path, mountpoint: str, foreground: bool, options: tuple[str, ...], no_create: bool, accept_loss: bool
+) -> int:
     """Mount POOL on the folder MOUNTPOINT; returns when it works.
 
     In a directory that has no pool.toml and whose d0 … d5 are absent or empty, a pool is made first.
@@ -26,6 +35,7 @@ def command(pool: Path, mountpoint: str, foreground: bool, options: tuple[str, .
     from ecfs.mount.planning import plan_mount
 
     plan, notes = plan_mount(pool, mountpoint, options, create=not no_create)
+    plan.options = replace(plan.options, accept_loss=accept_loss)
     for note in notes:
         _say(note)
     if foreground:

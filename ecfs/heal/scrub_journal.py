@@ -119,9 +119,14 @@ class JournalCheck:
         if not lacking and not damaged:
             return
         text = f"{len(lacking)} records missing, {len(damaged)} damaged segments"
-        job.found("journal", text, repaired=await self._repair(member, member.drive, damaged), slot=member.slot)
+        job.found(
+            "journal",
+            text,
+            repaired=await self._repair(member, member.drive, damaged, journal.newest),
+            slot=member.slot,
+        )
 
-    async def _repair(self, member: Member, drive: Drive, damaged: set[str]) -> bool:
+    async def _repair(self, member: Member, drive: Drive, damaged: set[str], journal_newest: dict[str, int]) -> bool:
         job, engine = self._job, self._job.ctx.engine
         if job.dry_run or engine.stalled or engine.fenced:
             return False
@@ -131,6 +136,8 @@ class JournalCheck:
                     return False
                 await copy_history(job.ctx.pool, member.slot, drive, distrust=damaged)
                 for key in damaged:
+                    if job.ctx.pool.segments.is_kept(key, journal_newest.get(key, 0)):
+                        continue  # given-up history lies in it, perhaps its only copy (R9)
                     await drive.delete(key)
                     job.ctx.pool.segments.dropped(member.slot, key)
         except DriveUnreachableError as error:

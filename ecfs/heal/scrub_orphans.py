@@ -43,7 +43,8 @@ class OrphanCheck:
         orphans, total = await self._orphans(drive)
         before = set(job.ctx.pool.db.drives.orphan_shards(slot))
         doomed = [key for key in orphans if key in before]
-        if len(orphans) > max(total // SHARE, ALWAYS) or job.dry_run:
+        given_up = bool(job.ctx.pool.db.drives.setting("quarantine"))
+        if len(orphans) > max(total // SHARE, ALWAYS) or job.dry_run or given_up:
             doomed = []
         removed = [key for key in doomed if self._is_orphan(key) and await self._delete(member, key)]
         left = [key for key in orphans if key not in set(removed)]

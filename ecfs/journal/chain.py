@@ -49,6 +49,17 @@ def walk(by_hash: Mapping[bytes, RecordHead], tail: Base, base: Base) -> list[Re
     return chain
 
 
+def newest_whole(by_hash: Mapping[bytes, RecordHead], base: Base) -> list[RecordHead]:
+    """The chain of the newest record from which every link back to the base is there; empty if only the base is.
+    For a user who accepts that later commits, though proven, are lost."""
+    for head in sorted(by_hash.values(), key=lambda each: each.position, reverse=True):
+        try:
+            return walk(by_hash, Base(head.epoch, head.seq, head.hash), base)
+        except HistoryGapError:
+            continue
+    return []
+
+
 def _gap_text(chain: list[RecordHead], tail: Base, base: Base) -> str:
     known = chain[-1].seq if chain else tail.seq + 1
     return (

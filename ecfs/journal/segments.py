@@ -118,6 +118,8 @@ class SegmentWriter:
 
     def __init__(self, epoch: int) -> None:
         self._epoch = epoch
+        self.kept_for_rescue: list[dict[str, int]] = []
+        """Given-up history (R9): segments with records of it are never pruned."""
         self._tapes: dict[int, _Tape] = {}
         self._next: dict[int, int] = {}
         self._old: dict[int, dict[str, int]] = {}
@@ -163,7 +165,7 @@ class SegmentWriter:
     def prunable(self, slot: int, before_seq: int) -> list[str]:
         """Closed segments whose records are all at or below `before_seq`; forgets them."""
         old = self._old.get(slot, {})
-        keys = [key for key, newest in old.items() if newest <= before_seq]
+        keys = [key for key, newest in old.items() if newest <= before_seq and not self.is_kept(key, newest)]
         for key in keys:
             del old[key]
         return keys
@@ -179,6 +181,11 @@ class SegmentWriter:
     def dropped(self, slot: int, key: str) -> None:
         """A damaged segment was deleted."""
         self._old.get(slot, {}).pop(key, None)
+
+    def is_kept(self, key: str, newest: int) -> bool:
+        """Does a segment hold given-up history? newest: seq of its newest record."""
+        epoch, _ = segment_position(key)
+        return any(epoch <= each["epoch"] and newest > each["after"] for each in self.kept_for_rescue)
 
     def forget(self, slot: int) -> None:
         """The drive was exchanged: nothing that was known of its segments holds."""

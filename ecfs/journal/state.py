@@ -35,6 +35,9 @@ class Opening:
     chain: list[RecordHead] = field(default_factory=list)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    accept_loss: bool = False
+    quarantine: dict[str, int] | None = None
+    """Set when commits were given up: what lies beyond `after` and up to `epoch` is kept on the drives, unused."""
 
     @property
     def drives(self) -> dict[int, Drive]:

@@ -29,7 +29,15 @@ def open_outcome(opening: Opening, pool: OpenedPool) -> Outcome:
             first = _first_unknown(opening, pool, slot)
             gaps[slot] = with_unknown(pool.db.ledger.gaps(slot), first, stripe_id(pool.writer.epoch, 0))
         rows.append(row)
-    return Outcome(drives=rows, gaps=gaps, epoch=(pool.writer.epoch, pool.writer.nonce, pool.seq + 1))
+    epoch = (pool.writer.epoch, pool.writer.nonce, pool.seq + 1)
+    settings = {"quarantine": quarantined(opening, pool)} if opening.quarantine is not None else {}
+    return Outcome(drives=rows, gaps=gaps, epoch=epoch, settings=settings)
+
+
+def quarantined(opening: Opening, pool: OpenedPool) -> list[dict[str, int]]:
+    """Every stretch of history that was given up, this opening's included."""
+    earlier = pool.db.drives.setting("quarantine") or []
+    return [*earlier, opening.quarantine] if opening.quarantine is not None else earlier
 
 
 def _rows(opening: Opening, pool: OpenedPool) -> list[DriveRow]:

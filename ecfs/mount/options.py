@@ -34,6 +34,8 @@ class MountOptions:
     """
 
     read_only: bool = False
+    accept_loss: bool = False
+    """Not an option of its own: `ecfs mount --accept-loss`, typed by a person who was told to."""
     allow_other: bool = False
     suid: bool = False
     dev: bool = False

@@ -92,6 +92,7 @@ class Daemon:
                 pool = await open_patiently(
                     self.file, scratch, clock=self.plan.clock, tell=self.plan.say,
                     read_only=self.plan.options.read_only,
+                    accept_loss=self.plan.options.accept_loss,
                 )  # fmt: skip
             if self._opening.cancelled_caught:
                 raise EcfsError("interrupted while the pool was being opened; nothing was mounted")

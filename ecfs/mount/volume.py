@@ -72,7 +72,7 @@ async def open_volume(file: PoolFile, *, clock: Clock, tell: Tell, read_only: bo
 
 
 async def open_patiently(
-    file: PoolFile, scratch: Path, *, clock: Clock, tell: Tell, read_only: bool = False
+    file: PoolFile, scratch: Path, *, clock: Clock, tell: Tell, read_only: bool = False, accept_loss: bool = False
 ) -> OpenedPool:
     """`open_pool`, but a daemon that is about to end gets the time to do so."""
     self_test()
@@ -80,7 +80,9 @@ async def open_patiently(
 
     async def attempt() -> OpenedPool:
         drives = open_drives(file, clock)
-        return await open_pool(drives, pool_id=file.pool_id, clock=clock, scratch=scratch, settings=settings)
+        return await open_pool(
+            drives, pool_id=file.pool_id, clock=clock, scratch=scratch, settings=settings, accept_loss=accept_loss
+        )
 
     return await patiently(file.pool_id, tell, attempt)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 
 import ecfs.journal.opening as opening
 from ecfs.commit.engine import Engine
@@ -195,6 +196,27 @@ async def test_r09_switched_off_history_is_cut_short(pool: MemoryPool, monkeypat
     monkeypatch.setattr(opening, "walk", cut_short)
     with pytest.raises(pytest.fail.Exception):
         await rotten_record_everywhere(pool)
+
+
+async def test_r09_accepting_the_loss_goes_back_and_deletes_nothing(pool: MemoryPool) -> None:
+    await many_commits(pool, 20)
+    for slot in range(6):
+        rot(pool, slot, 10)
+    with pytest.raises(HistoryGapError, match="--accept-loss"):
+        await pool.open()
+    before = {slot: {found.head.hash for _, found in records(pool, slot)} for slot in range(6)}
+    for options in ({"accept_loss": True}, {}):
+        opened = await pool.open(**options)
+        assert len(opened.db.names.entries(1, 0, 100)) == 9
+        assert opened.db.drives.setting("quarantine")
+        pool.crash()
+    async with pool.engine() as engine:
+        for _ in range(4):
+            engine.request_checkpoint()
+            await engine.sync()
+            await trio.sleep(0.2)
+    for slot in range(6):
+        assert before[slot] - {found.head.hash for _, found in records(pool, slot)} == set()
 
 
 async def test_r09_a_record_that_rotted_on_some_drives_is_taken_from_another_and_put_back(pool: MemoryPool) -> None:

@@ -1,0 +1,82 @@
+"""Large trees, large files, many files: the long forms of what the other tests do in small."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.mount.real import LIBRARY, Pool, assert_same, call
+
+pytestmark = [pytest.mark.mount, pytest.mark.soak]
+MIB = 1 << 20
+
+
+def resident_mib(pool: Pool) -> float:
+    """The daemon's peak so far."""
+    status = Path(f"/proc/{pool.place.pid()}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def stored_mib(pool: Pool) -> float:
+    return sum(int(call("du", "-sk", pool.drive(slot)).split()[0]) for slot in range(6)) / 1024
+
+
+def test_the_standard_library_and_a_gigabyte(pool: Pool, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    call("cp", "-a", LIBRARY, source)
+    chance = random.Random(1)
+    with (source / "gigabyte").open("wb") as file:
+        for _ in range(1024):
+            file.write(chance.randbytes(MIB))
+    subprocess.run(["cp", "-a", source, pool.mnt / "copy"], check=True)
+    assert_same(source, pool.mnt / "copy")
+    pool.umount()
+    Path("/proc/sys/vm/drop_caches").write_text("3\n")
+    pool.mount()
+    assert_same(source, pool.mnt / "copy")
+    pool.lose(0, 3)
+    assert_same(source, pool.mnt / "copy")
+    pool.ecfs("scrub", "mnt", "--no-progress")
+    pool.lose(1, 5)
+    assert_same(source, pool.mnt / "copy")
+
+
+def test_memory_stays_bounded_in_a_copy_of_4_gib_and_100000_files(pool: Pool) -> None:
+    block = random.Random(2).randbytes(MIB)
+    with (pool.mnt / "large").open("wb", buffering=0) as file:
+        for _ in range(4096):
+            file.write(block)
+        os.fsync(file.fileno())
+    after_copy = resident_mib(pool)
+    (pool.mnt / "large").unlink()
+    for number in range(100_000):
+        folder = pool.mnt / f"{number // 1000}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number}").write_bytes(b"%d" % number)
+    assert sum(len(files) for _, _, files in os.walk(pool.mnt)) == 100_000
+    print(f"RSS after 4 GiB {after_copy:.0f} MiB, after 100,000 files {resident_mib(pool):.0f} MiB")
+    assert after_copy < 300
+    assert resident_mib(pool) < 300
+
+
+@pytest.mark.parametrize("piece", [4096, 65536])
+def test_random_overwrites_stay_under_three_times_the_live_payload(pool: Pool, piece: int) -> None:
+    size, total = 1024 * MIB, (10 if piece > 4096 else 2) * 1024 * MIB
+    chance, block = random.Random(3), random.Random(4).randbytes(2 * MIB)
+    worst, done = 0.0, 0
+    with (pool.mnt / "file").open("w+b", buffering=0) as file:
+        for at in range(size // MIB):
+            os.pwrite(file.fileno(), block[:MIB], at * MIB)
+        while done < total:
+            start = chance.randrange(MIB)
+            os.pwrite(file.fileno(), block[start : start + piece], chance.randrange(size // piece) * piece)
+            done += piece
+            if done % (256 * MIB) == 0:
+                worst = max(worst, stored_mib(pool))
+        os.fsync(file.fileno())
+    print(f"stored at most {worst:.0f} MiB for {size // MIB} MiB of live payload")
+    assert worst < 3 * size / MIB

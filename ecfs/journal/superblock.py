@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from ecfs.geometry import Geometry
@@ -54,3 +56,17 @@ def encode_superblock(superblock: Superblock) -> bytes:
 def decode_superblock(data: bytes) -> Superblock:
     """Raises CorruptError, FormatTooNewError."""
     return unseal("superblock", data, Superblock)
+
+
+def retained_with(checkpoint: Checkpoint, superblocks: Iterable[Superblock]) -> list[Checkpoint]:
+    """The checkpoint and the older one that is kept with it, as the newest superblock that names it says.
+
+    Not simply the next older one that any drive names: a drive that was away names checkpoints that the others have
+    given up since, and taking one of those for kept would forget the one that really is whole.
+    """
+    position = (checkpoint.epoch, checkpoint.seq)
+    for superblock in sorted(superblocks, key=lambda each: each.written, reverse=True):
+        for at, named in enumerate(superblock.checkpoints):
+            if (named.epoch, named.seq) == position:
+                return superblock.checkpoints[at : at + 2]
+    return [checkpoint]

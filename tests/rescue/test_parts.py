@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyeclib.ec_iface import ECDriver
 
@@ -126,6 +126,7 @@ def dump(path: Path) -> dict[str, list[tuple[object, ...]]]:
     return rows
 
 
+@settings(max_examples=50)
 @given(before=STEPS, after=STEPS)
 def test_patchsets_mean_what_sqlite_says(
     before: list[tuple[str, tuple[str, list[object]]]],

@@ -245,10 +245,13 @@ class Engine:
         """Put sealed stripes before their commit asks for them."""
         while True:
             if not self.committer.queue:
-                self._stripe_queued = trio.Event()
+                if self._stripe_queued.is_set():  # else other loops wait for this very event
+                    self._stripe_queued = trio.Event()
                 await self._stripe_queued.wait()
                 continue
             stripe = self.committer.queue.pop(0)
+            if self.sealed.payload(stripe.id) is None:
+                continue  # committed meanwhile: who came into W since then is heal's to fill
             with suppress(EcfsError):  # the commit meets the same and reports it
                 await self.settler.place(stripe)
             self._report_progress()
@@ -300,6 +303,7 @@ class Engine:
     def _freeze(self) -> Commit:
         commit = self.committer.freeze()
         self._frozen += 1
+        self._stripe_queued.set()
         if (self._want_checkpoint or self.checkpointer.is_due()) and self._may_pin():
             self._want_checkpoint = False
             commit.image = self._image = self.committer.pin()

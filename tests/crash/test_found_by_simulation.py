@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from ecfs.clock import SystemClock
 from ecfs.drive.base import Drive
@@ -67,6 +68,17 @@ async def test_a_drive_that_fails_during_the_last_checkpoint_does_not_make_the_e
         assert not row.in_w
 
 
+async def test_a_stripe_that_a_commit_sealed_does_not_wait_in_the_queue_for_ever(pool: MemoryPool) -> None:
+    """Its payload would stay in memory, and be put on drives that came into W later and got it from heal already."""
+    async with pool.engine() as engine:
+        await make_file(engine)
+        for number in range(5):
+            await write(engine, 0, data(300_000, number))
+            await engine.sync()
+        await trio.testing.wait_all_tasks_blocked()
+        assert engine.committer.queue == []
+
+
 class Interrupting(DriveWrapper):
     """Before this process fences its first drive, something else happens."""
 
@@ -91,7 +103,7 @@ async def test_r02_what_the_old_writer_acknowledged_before_it_was_fenced_is_hist
             await make_file(old)
             await old.sync()
 
-        todo = [write_and_sync]
+        todo: list[Callable[[], Awaitable[None]]] = [write_and_sync]
         rivals = [Interrupting(MemoryDrive(store, name=str(at)), todo) for at, store in enumerate(pool.stores)]
         opened = await open_pool(rivals, pool_id=pool.pool_id, clock=SystemClock(), scratch=pool.scratch)
         assert not todo

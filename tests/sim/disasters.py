@@ -1,0 +1,213 @@
+"""What happens to drives. Within the budget of faults, except where a step says that it goes beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import trio
+
+from ecfs.drive.memory_store import UNLIMITED
+from ecfs.errors import EcfsError, NotEnoughDrivesError, PoolFullError, StalledError, StripeLostError
+from tests.sim.steps import Step
+from tests.sim.store import Image, SimStore, put_image, take_image
+from tests.sim.world import Mount, World
+
+BLACKOUT = (StalledError, NotEnoughDrivesError, StripeLostError)
+FULL = (PoolFullError, StalledError)
+
+
+class Disasters:
+    """Does the steps that are no file operations and no healing. `saved`: old states of media, to be rolled back to."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.saved: dict[int, Image] = {}
+
+    async def do(self, step: Step, mount: Mount) -> None:
+        await getattr(self, f"do_{step.kind}")(step, mount)
+
+    def some_missing(self) -> list[int]:
+        """Places that may be missing at an opening: suspects, and more as far as the budget goes."""
+        chance, world = self.world.chance, self.world
+        if world.brittle:
+            return []
+        suspects = sorted(world.suspects & set(world.places))
+        others = [place for place in world.places if place not in world.suspects]
+        missing = [place for place in suspects if chance.random() < 0.3]
+        return missing + chance.sample(others, chance.randint(0, world.spare()))
+
+    def _harmed(self, step: Step) -> SimStore | None:
+        place = self.world.harm(step.a)
+        return None if place is None else self.world.stores[place]
+
+    def after_a_life(self) -> None:
+        """More than m drives are never away at an opening; whether one left W in a blackout is in `suspects`."""
+        world = self.world
+        if world.blackout:
+            world.blackout = False
+            for place in world.places:
+                world.stores[place].come_back()
+        world.reasons.clear()
+        for store in world.stores:
+            store.capacity = UNLIMITED
+
+    # ---- housekeeping -----------------------------------------------------------------------------------------------
+
+    async def do_checkpoint(self, step: Step, mount: Mount) -> None:
+        mount.engine.request_checkpoint()
+
+    async def do_compact(self, step: Step, mount: Mount) -> None:
+        await mount.engine.compactor.compact_once(urgent=bool(step.a % 2))
+
+    async def do_pack(self, step: Step, mount: Mount) -> None:
+        mount.engine.compactor.pack_inline()
+
+    # ---- drives that go and come ------------------------------------------------------------------------------------
+
+    async def do_vanish(self, step: Step, mount: Mount) -> None:
+        if store := self._harmed(step):
+            store.vanish()
+
+    async def do_come_back(self, step: Step, mount: Mount) -> None:
+        """As a node behind a mended cable or, half of the time, one that was started anew."""
+        if self.world.blackout:
+            return
+        for place in self.world.places:
+            store = self.world.stores[place]
+            if not store.reachable:
+                store.come_back()
+                if step.b % 2:
+                    store._end_attachments()
+
+    async def do_reboot(self, step: Step, mount: Mount) -> None:
+        """One drive loses power for a moment, while the pool is in use."""
+        if store := self._harmed(step):
+            store.crash_by_chance(self.world.chance)
+
+    async def do_wipe(self, step: Step, mount: Mount) -> None:
+        if store := self._harmed(step):
+            store.wipe()
+
+    # ---- drives that are not what they were -------------------------------------------------------------------------
+
+    async def do_rot(self, step: Step, mount: Mount) -> None:
+        if store := self._harmed(step):
+            rot(store, Random(step.b))
+
+    async def do_lie(self, step: Step, mount: Mount) -> None:
+        """From now on it answers a sync before anything is durable."""
+        if store := self._harmed(step):
+            store.lies = 1
+
+    async def do_save(self, step: Step, mount: Mount) -> None:
+        place = self.world.places[step.a % len(self.world.places)]
+        self.saved = {place: take_image(self.world.stores[place], {})}
+
+    async def do_roll_back(self, step: Step, mount: Mount) -> None:
+        """An older copy of the drive takes its place: a restored backup, a forgotten clone (R11)."""
+        for place, image in self.saved.items():
+            if place in self.world.harmable():
+                self.world.suspects.add(place)
+                put_image(self.world.stores[place], image)
+        self.saved = {}
+
+    # ---- weather ----------------------------------------------------------------------------------------------------
+
+    async def do_storm(self, step: Step, mount: Mount) -> None:
+        place = self.world.harm(step.a)
+        if place is not None:
+            self.world.weather.rates[place] = [0.01, 0.05, 0.3][step.b % 3]
+
+    async def do_calm(self, step: Step, mount: Mount) -> None:
+        self.world.weather.rates.clear()
+        for store in self.world.stores:
+            store.lies = 0
+
+    # ---- beyond the budget: refused cleanly, nothing lost -----------------------------------------------------------
+
+    async def do_blackout(self, step: Step, mount: Mount) -> None:
+        """More drives than may be lost don't answer for a while."""
+        world = self.world
+        if world.suspects or world.brittle:
+            return
+        world.blackout = world.brittle = True
+        world.reasons.update(BLACKOUT)
+        for place in Random(step.a).sample(world.places, world.geometry.m + 1 + step.b % world.geometry.k):
+            world.stores[place].vanish()
+
+    async def do_lights(self, step: Step, mount: Mount) -> None:
+        """All drives are back. What left W meanwhile lacks something until it is mended."""
+        world = self.world
+        if not world.blackout:
+            return
+        for place in world.places:
+            world.stores[place].come_back()
+        await settled(mount)
+        world.blackout = False
+        world.reasons.difference_update(BLACKOUT)
+
+    async def do_full(self, step: Step, mount: Mount) -> None:
+        """All drives have little room left."""
+        world = self.world
+        if world.suspects or world.brittle:
+            return
+        world.brittle = True
+        world.reasons.update(FULL)
+        for place in world.places:
+            world.stores[place].capacity = world.stores[place].used + 50_000 + step.b % 200_000
+
+    async def do_roomy(self, step: Step, mount: Mount) -> None:
+        world = self.world
+        if not FULL_SET & world.reasons:
+            return
+        for store in world.stores:
+            store.capacity = UNLIMITED
+        await settled(mount)
+        world.reasons.difference_update(FULL)
+
+
+FULL_SET = set(FULL)
+
+
+def place_of(url: str) -> int:
+    return int(url.removeprefix("memory:"))
+
+
+async def until(condition: Callable[[], bool], what: str, seconds: float = 300.0) -> None:
+    """Wait in simulated time; raise if it does not happen."""
+    end = trio.current_time() + seconds
+    while trio.current_time() < end:
+        if condition():
+            return
+        await trio.sleep(0.25)
+    raise AssertionError(f"not within {seconds:g} s: {what}")
+
+
+async def settled(mount: Mount) -> None:
+    """Until a commit goes through again, after a time in which it could not."""
+    for _ in range(300):
+        try:
+            return await mount.engine.sync()
+        except EcfsError:
+            await trio.sleep(1)
+    raise AssertionError(f"commits don't go on although nothing is in their way: {mount.engine.stalled}")
+
+
+def rot(store: SimStore, chance: Random) -> None:
+    """One file at rest is not what it was: a bit flipped, a stretch of zeros, cut short, or gone."""
+    keys = sorted(store.names)
+    if not keys:
+        return
+    key = chance.choice(keys)
+    data = store.names[key].data
+    how = chance.randrange(4)
+    if how == 0 or not data:
+        store.drop(key)
+    elif how == 1:
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    elif how == 2:
+        start = chance.randrange(len(data))
+        data[start : start + 4096] = bytes(len(data[start : start + 4096]))
+    else:
+        del data[chance.randrange(len(data)) :]

@@ -1,0 +1,138 @@
+"""A drive of the simulated world: a MemoryDrive under weather. What each fault does: `faults.py`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import TypeVar
+
+import trio
+
+from ecfs.drive.base import Buffer
+from ecfs.drive.memory import Hook, MemoryDrive
+from ecfs.drive.wrapper import DriveWrapper
+from ecfs.errors import DriveUnreachableError
+from tests.sim.faults import FAULTS, Call, apt
+from tests.sim.store import SimStore
+
+T = TypeVar("T")
+
+TRACE_LINES = 2000
+
+Script = Callable[[int, int, str], str | None]
+"""(number of the operation over all drives, place, operation) → the fault it meets."""
+
+
+@dataclass
+class Weather:
+    """Which faults strike where, and what was seen of it.
+
+    rates: per place, how likely an operation there meets a fault; only: if not empty, the faults that may strike.
+    """
+
+    chance: Random
+    rates: dict[int, float] = field(default_factory=dict)
+    only: frozenset[str] = frozenset()
+    script: Script | None = None
+    struck: Counter[str] = field(default_factory=Counter)
+    operations: Counter[str] = field(default_factory=Counter)
+    trace: list[str] = field(default_factory=list)
+    seen: int = 0
+
+    def draw(self, place: int, operation: str, key: str | None) -> str | None:
+        """The fault that this operation meets, None for most."""
+        self.seen += 1
+        self.operations[operation] += 1
+        fault = self._fault(place, operation)
+        self.note(f"#{self.seen} p{place} {operation} {key or ''} {fault or ''}")
+        if fault is not None:
+            self.struck[fault] += 1
+        return fault
+
+    def _fault(self, place: int, operation: str) -> str | None:
+        if self.script is not None:
+            return self.script(self.seen, place, operation)
+        rate = self.rates.get(place, 0.0)
+        if not rate or self.chance.random() >= rate:
+            return None
+        kinds = [kind for kind in apt(operation) if not self.only or kind in self.only]
+        return self.chance.choice(kinds) if kinds else None
+
+    def note(self, line: str) -> None:
+        self.trace.append(f"{trio.current_time():.4f} {line}")
+        if len(self.trace) > 2 * TRACE_LINES:
+            del self.trace[:-TRACE_LINES]
+
+
+class SimDrive(DriveWrapper):
+    """One handle on a SimStore. place: its number in the world, which outlives slots.
+
+    on_operation: as a MemoryDrive's; it may also cut the power.
+    """
+
+    inner: MemoryDrive
+
+    def __init__(
+        self,
+        store: SimStore,
+        weather: Weather,
+        place: int,
+        *,
+        slot: int | None = None,
+        on_operation: Hook | None = None,
+    ) -> None:
+        super().__init__(MemoryDrive(store, name=str(place), slot=slot, on_operation=self._hook))
+        self.store = store
+        self.weather = weather
+        self.place = place
+        self.fail_flush = False
+        self.paused: trio.Event | None = None
+        """While set, the process that holds this handle is stopped (SIGSTOP): it asks nothing until the event."""
+        self._on_operation = on_operation
+
+    def _hook(self, operation: str, key: str) -> None:
+        if self._on_operation is not None:
+            self._on_operation(operation, key)
+        if self.fail_flush and operation.endswith(":flush"):
+            self.fail_flush = False
+            raise DriveUnreachableError("fsync failed: Input/output error")
+
+    @property
+    def abandoned(self) -> int:
+        self.store.settle_late()
+        return len(self.store.late)
+
+    # ---- every operation comes by here ------------------------------------------------------------------------------
+
+    async def meet(self, call: Call[T]) -> T:
+        if self.paused is not None:
+            await self.paused.wait()
+        self.store.settle_late()
+        fault = self.weather.draw(self.place, call.operation, call.key)
+        if fault is None:
+            return await call.go()
+        result: T = await FAULTS[fault](self, call)
+        return result
+
+    async def around(self, operation: str, key: str | None, call: Callable[[], Awaitable[T]]) -> T:
+        return await self.meet(Call(operation, key, call))
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+    async def create(self, blobs: Mapping[str, bytes]) -> None:
+        await self.meet(Call("create", None, partial(self.inner.create, blobs)))
+
+    async def put(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
+        data = b"".join(buffers)
+        await self.meet(Call("put", key, partial(self.inner.put, key, buffers, replace=replace), data))
+
+    async def append(self, segment: str, offset: int, record: Buffer) -> None:
+        go = partial(self.inner.append, segment, offset, record)
+        await self.meet(Call("append", segment, go, bytes(record), offset))
+
+    async def write_blob(self, name: str, data: bytes) -> None:
+        await self.meet(Call("write_blob", name, partial(self.inner.write_blob, name, data), data))

@@ -1,0 +1,133 @@
+"""Making everything whole again, as a user would, and proving that it is, without believing what heal says."""
+
+from __future__ import annotations
+
+from ecfs.drive.shards import check_whole_shard
+from ecfs.errors import EcfsError, RefusedError
+from ecfs.heal.report import LOST, ScrubReport
+from tests.sim.disasters import place_of, settled, until
+from tests.sim.history import Violation
+from tests.sim.steps import Step
+from tests.sim.world import Mount, World
+
+ATTEMPTS = 4
+"""Scrubs until nothing is found any more: one repairs, one confirms; orphans take two."""
+
+
+class Healing:
+    """The steps that heal."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def do(self, step: Step, mount: Mount) -> None:
+        await getattr(self, f"do_{step.kind}")(step, mount)
+
+    async def do_scrub(self, step: Step, mount: Mount) -> None:
+        """While whatever goes on goes on. It may be interrupted; it may not do harm."""
+        try:
+            report = await mount.healer.scrub(dry_run=step.a % 5 == 0)
+        except EcfsError as error:
+            self.world.done[f"scrub: {type(error).__name__}"] += 1
+            return
+        self._nothing_lost(report)
+
+    def _nothing_lost(self, report: ScrubReport) -> None:
+        lost = [finding for finding in report.findings if finding.state == LOST]
+        if lost and not self.world.reasons:
+            raise Violation(f"a scrub says that something is lost: {lost[:3]}")
+
+    async def do_replace(self, step: Step, mount: Mount) -> None:
+        slot = step.b % self.world.geometry.n
+        old = self.world.places[slot]
+        if old in self.world.harmable():
+            self.world.suspects.add(old)
+            await self._replace(mount, slot)
+
+    async def _replace(self, mount: Mount, slot: int) -> None:
+        world, new = self.world, self.world.new_place()
+        try:
+            await mount.healer.replace(slot, f"memory:{new}")
+        except EcfsError as error:
+            world.done[f"replace: {type(error).__name__}"] += 1
+        self.adopt_places(mount)
+
+    def adopt_places(self, mount: Mount) -> None:
+        """What `pool.toml` says after a replacement: where the drives are now. A new place is as suspect as the old."""
+        for member in mount.engine.pool.members:
+            old, new = self.world.places[member.slot], place_of(member.url)
+            if old != new:
+                self.world.places[member.slot] = new
+                if old in self.world.suspects:
+                    self.world.suspects.add(new)
+                self.world.suspects.discard(old)
+
+    # ---- whole again ------------------------------------------------------------------------------------------------
+
+    async def do_mend(self, step: Step, mount: Mount) -> None:
+        await self.mend(mount)
+
+    async def mend(self, mount: Mount) -> None:
+        """All drives back, no more faults, scrubbed, replaced where nothing else helps. Then nothing is suspect."""
+        world = self.world
+        world.calm()
+        await settled(mount)
+        world.reasons.clear()
+        report = ScrubReport()
+        for attempt in range(ATTEMPTS):
+            await self._rejoined(mount, attempt)
+            report = await self._scrubbed(mount)
+            if not report.found and not self._away(mount):
+                break
+        else:
+            raise Violation(f"after {ATTEMPTS} scrubs there is still something to do: {report.findings[:5]}")
+        self._prove(mount)
+        self.adopt_places(mount)
+        world.suspects.clear()
+        world.brittle = False
+        world.done["mended"] += 1
+
+    def _away(self, mount: Mount) -> list[int]:
+        return [m.slot for m in mount.engine.pool.members if not (m.up and m.in_w and m.state == "online")]
+
+    async def _rejoined(self, mount: Mount, attempt: int) -> None:
+        """Who can come back by himself does so; who can't is recreated by the first scrub, replaced after it."""
+        try:
+            await until(lambda: not self._away(mount) and not mount.engine.stalled, "drives come back", 60)
+        except AssertionError:
+            if attempt:
+                for slot in [m.slot for m in mount.engine.pool.members if not m.up]:
+                    self.world.done["replaced as hopeless"] += 1
+                    await self._replace(mount, slot)
+
+    async def _scrubbed(self, mount: Mount) -> ScrubReport:
+        try:
+            report = await mount.healer.scrub()
+        except RefusedError:  # one that was begun by an earlier step
+            await until(lambda: mount.healer.running is None, "the scrub ends")
+            report = await mount.healer.scrub()
+        self._nothing_lost(report)
+        return report
+
+    def _prove(self, mount: Mount) -> None:
+        """Every shard of every stripe lies on its drive, durable and right; the ledger says the same."""
+        pool = mount.engine.pool
+        counts = pool.db.ledger.counts(pool.members.out_slots())
+        if counts.full != counts.total:
+            raise Violation(f"after mending the ledger says {counts}")
+        for row in pool.db.ledger.facts(0, 100_000):
+            if pool.db.files.live(row.id) > 0:
+                for member in pool.members:
+                    self._prove_shard(row.id, row.hash, member.slot, place_of(member.url))
+
+    def _prove_shard(self, stripe: int, content_hash: bytes, slot: int, place: int) -> None:
+        key = f"s/{stripe >> 32:08x}/{stripe & 0xFFFFFFFF:08x}"
+        file = self.world.stores[place].durable_names.get(key)
+        if file is None or file.durable < len(file.data):
+            raise Violation(f"after mending {key} is not durable on drive {slot}")
+        header = check_whole_shard(key, file.data)
+        if header.content_hash != content_hash or header.index != self._index(stripe, slot):
+            raise Violation(f"after mending {key} on drive {slot} is another shard")
+
+    def _index(self, stripe: int, slot: int) -> int:
+        return self.world.geometry.index_of(stripe & 0xFFFFFFFF, slot)

@@ -1,0 +1,97 @@
+"""Two processes that both believe the pool is theirs: on storage nodes only the fence tells them apart (R2).
+
+The one that opened last is right. The other must hear of it before it acknowledges anything more, whatever it was
+doing, and whenever it wakes up.
+"""
+
+from __future__ import annotations
+
+import stat
+
+import trio
+
+from ecfs.errors import EcfsError, FencedError, NotEnoughDrivesError, StalledError
+from tests.sim.history import SOMEBODY, History, Violation, read_tree
+from tests.sim.model import ROOT, Model
+from tests.sim.steps import Step
+from tests.sim.world import Mount, World
+
+LOST_THE_POOL = (FencedError, StalledError, NotEnoughDrivesError)
+
+
+class Rivals:
+    """Steps that need drives without locks."""
+
+    def __init__(self, world: World, history: History, model: Model) -> None:
+        self.world = world
+        self.history = history
+        self.model = model
+
+    async def do(self, step: Step, mount: Mount) -> None:
+        """Another process opens the pool under the feet of `mount`, which is paused meanwhile half of the time."""
+        pause = trio.Event() if step.a % 2 else None
+        self._pause(mount, pause)
+        try:
+            async with self.world.mounted() as rival:
+                await self._take_over(rival, step)
+                if pause is not None:
+                    pause.set()
+                    self._pause(mount, None)
+                await self._must_have_lost(mount, b"old %d" % step.c)
+                await rival.engine.sync()
+                self._same(await read_tree(rival.fs))
+                self.history.durable(self.history.newest)
+        finally:
+            self._pause(mount, None)
+            if pause is not None:
+                pause.set()
+
+    def _pause(self, mount: Mount, event: trio.Event | None) -> None:
+        for drive in mount.drives:
+            drive.paused = event
+
+    async def _take_over(self, rival: Mount, step: Step) -> None:
+        tree = await read_tree(rival.fs)
+        moment = self.history.recovered(tree, "taking the pool over")
+        self.history.restart(moment)
+        self.model.restart(moment)
+        name = b"new %d" % step.c
+        inode = await rival.fs.namespace.create(ROOT, name, 0o600, SOMEBODY, exclusive=True)
+        self.model.create(ROOT, name, stat.S_IFREG | 0o600, inode.ino, exclusive=True)
+        self.history.answered(self.model.moment())
+        await rival.engine.sync()
+        self.history.durable(self.history.newest)
+
+    async def _must_have_lost(self, mount: Mount, name: bytes) -> None:
+        try:
+            await mount.fs.namespace.create(ROOT, name, 0o600, SOMEBODY, exclusive=True)
+            await mount.engine.sync()
+        except LOST_THE_POOL:
+            self.world.done["fenced"] += 1
+        else:
+            raise Violation("a process that lost the pool acknowledged an fsync")
+        await trio.sleep(5)
+
+    def _same(self, tree: object) -> None:
+        if tree != self.model.tree():
+            raise Violation("a process that lost the pool changed it")
+
+
+async def race(world: World, names: tuple[bytes, bytes]) -> list[bytes]:
+    """Two processes open the pool at once and each make a file; the names of those that were acknowledged."""
+    acknowledged: list[bytes] = []
+
+    async def open_and_make(name: bytes) -> None:
+        try:
+            async with world.mounted() as mount:
+                await mount.fs.namespace.create(ROOT, name, 0o600, SOMEBODY, exclusive=True)
+                await mount.engine.sync()
+                acknowledged.append(name)
+                await trio.sleep(world.chance.uniform(0, 2))
+        except EcfsError as error:
+            world.done[f"race: {type(error).__name__}"] += 1
+
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(open_and_make, name)
+    return acknowledged

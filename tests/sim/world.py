@@ -1,0 +1,247 @@
+"""The simulated world: six media, weather over them, a pool on them, and whoever has it mounted.
+
+Budget of faults: `suspects` are the places that something may have gone wrong with since everything was last known to
+be whole; there are never more than m of them (docs/TESTING.md). Everything else must survive.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import trio
+
+from ecfs.commit.engine import Engine
+from ecfs.drive.base import Drive
+from ecfs.drive.deadline import DeadlineDrive
+from ecfs.drive.health import HealthDrive
+from ecfs.drive.memory import Hook
+from ecfs.drive.memory_store import UNLIMITED
+from ecfs.errors import EcfsError
+from ecfs.fs.filesystem import FileSystem
+from ecfs.geometry import Geometry
+from ecfs.heal.healer import Healer
+from ecfs.journal.create import create_pool
+from ecfs.journal.opening import open_pool
+from ecfs.pool.settings import Settings
+from tests.memory_pool import in_line
+from tests.sim.drive import SimDrive, Weather
+from tests.sim.scheduler import SimClock
+from tests.sim.store import Image, SimStore, put_images, take_images
+
+SMALL = Settings(
+    stripe_size=1 << 16,
+    seal_at=1 << 16,
+    inline_at_most=2048,
+    journal_limit=1 << 14,
+    stripes_in_flight=2,
+    compact_slack=1 << 16,
+    pack_inline_at=4096,
+    commit_rows=200,
+)
+"""Everything happens after a few operations instead of a few thousand."""
+
+
+class PowerCut(BaseException):
+    """Not an Exception: nothing may catch it and go on."""
+
+
+def is_cut(error: BaseException) -> bool:
+    """A power cut, alone or in a group with what it caused in other tasks."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_cut(each) for each in error.exceptions)
+    return isinstance(error, PowerCut)
+
+
+@dataclass
+class Mount:
+    """One process that has the pool open."""
+
+    engine: Engine
+    fs: FileSystem
+    healer: Healer
+    drives: list[SimDrive]
+
+
+@dataclass
+class Fuse:
+    """Cuts the power at the `left`-th operation from now; what every medium held at that moment is kept."""
+
+    left: int = 1 << 60
+    images: list[Image] | None = None
+
+    @property
+    def armed(self) -> bool:
+        return self.left < 1 << 59
+
+
+@dataclass
+class World:
+    """places: the numbers of the media that the pool file lists, by slot."""
+
+    seed: int
+    scratch: Path
+    settings: Settings = SMALL
+    geometry: Geometry = field(default_factory=lambda: Geometry(1, 4, 2))
+    lockable: bool = True
+    stores: list[SimStore] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    suspects: set[int] = field(default_factory=set)
+    reasons: set[type[EcfsError]] = field(default_factory=set)
+    """Errors that programs may be told just now."""
+    blackout: bool = False
+    brittle: bool = False
+    """Something went beyond the budget for a while. Stripes written meanwhile may lack m shards, anywhere: until all
+    is mended nothing more may happen."""
+    done: Counter[str] = field(default_factory=Counter)
+    pool_id: str = ""
+
+    def __post_init__(self) -> None:
+        self.chance = Random(f"world {self.seed}")
+        self.weather = Weather(Random(f"weather {self.seed}"))
+        self.clock = SimClock(self.seed)
+        self.fuse = Fuse()
+        for _ in range(self.geometry.n):
+            self.places.append(self.new_place())
+
+    # ---- places -----------------------------------------------------------------------------------------------------
+
+    def new_place(self) -> int:
+        self.stores.append(SimStore(lockable=self.lockable, device=f"device {len(self.stores)}"))
+        return len(self.stores) - 1
+
+    def handle(self, place: int, slot: int | None = None) -> SimDrive:
+        return SimDrive(self.stores[place], self.weather, place, slot=slot, on_operation=self._hook(place))
+
+    def wrapped(self, drive: SimDrive) -> Drive:
+        """As `drive.registry` hands them out."""
+        return HealthDrive(DeadlineDrive(drive), self.clock)
+
+    def open_drive(self, url: str, slot: int) -> Drive:
+        """The `OpenDrive` of heal."""
+        return self.wrapped(self.handle(int(url.removeprefix("memory:")), slot if slot >= 0 else None))
+
+    def urls(self) -> list[str]:
+        return [f"memory:{place}" for place in self.places]
+
+    def _hook(self, place: int) -> Hook:
+        def operation(name: str, key: str) -> None:
+            if name == "space":
+                return  # changes nothing, and how often it is asked depends on the clock only
+            self.fuse.left -= 1
+            if self.fuse.left < 0:
+                if self.fuse.images is None:
+                    self.weather.note(f"POWER CUT at p{place} {name} {key}")
+                    self.fuse.images = take_images(self.stores)
+                raise PowerCut(f"p{place} {name} {key}")
+
+        return operation
+
+    def may_refuse(self, error: EcfsError) -> bool:
+        return type(error) in self.reasons
+
+    # ---- the budget -------------------------------------------------------------------------------------------------
+
+    def harmable(self) -> list[int]:
+        """Places that may be harmed without more than m being suspect."""
+        if self.brittle:
+            return []
+        if len(self.suspects) < self.geometry.m:
+            return list(self.places)
+        return sorted(self.suspects & set(self.places))
+
+    def harm(self, number: int) -> int | None:
+        """Choose a place that something may now happen to; it is suspect from now on. None if nothing may."""
+        places = self.harmable()
+        if not places:
+            return None
+        place = places[number % len(places)]
+        self.suspects.add(place)
+        return place
+
+    def spare(self) -> int:
+        """How many more places may be missing."""
+        return 0 if self.brittle else max(0, self.geometry.m - len(self.suspects))
+
+    # ---- pools and mounts -------------------------------------------------------------------------------------------
+
+    async def create(self) -> None:
+        drives = [self.wrapped(self.handle(place)) for place in self.places]
+        self.pool_id = await create_pool(drives, self.geometry, clock=self.clock, scratch=self.scratch)
+
+    @asynccontextmanager
+    async def mounted(self) -> AsyncIterator[Mount]:
+        """A process that opens the pool, serves it until the block ends, and is then killed."""
+        drives = [self.handle(place) for place in self.places]
+        opened = await open_pool(
+            [self.wrapped(drive) for drive in drives],
+            pool_id=self.pool_id,
+            clock=self.clock,
+            scratch=self.scratch,
+            settings=self.settings,
+        )
+        opened.in_thread = in_line
+        opened.members.on_event = lambda event: self.weather.note(f"event: drive {event.slot} {event.text}")
+        engine = Engine(opened)
+        mount = Mount(engine, FileSystem(opened.db, engine, self.clock), self._healer(engine), drives)
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(engine.run)
+                await mount.fs.clean_orphans()
+                await nursery.start(mount.healer.run)
+                yield mount
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                for drive in [*drives, *(member.drive for member in opened.members if member.drive is not None)]:
+                    await drive.close()
+            opened.db.close()
+
+    def _healer(self, engine: Engine) -> Healer:
+        return Healer(engine, self.open_drive, self.urls)
+
+    # ---- disasters --------------------------------------------------------------------------------------------------
+
+    def power_off(self) -> None:
+        """After a blown fuse, or between operations: every medium keeps a part of its own of what was not synced."""
+        if self.fuse.images is not None:
+            put_images(self.stores, self.fuse.images)
+        self.fuse = Fuse()
+        for store in self.stores:
+            store.crash_by_chance(self.chance)
+
+    def kill(self) -> None:
+        """The process dies; the drives stay as they are."""
+        if self.fuse.images is not None:
+            put_images(self.stores, self.fuse.images)
+        self.fuse = Fuse()
+        for store in self.stores:
+            store.late.clear()
+            store._end_attachments()
+
+    @asynccontextmanager
+    async def without(self, places: Iterable[int]) -> AsyncIterator[None]:
+        """These places don't answer within the block."""
+        gone = [self.stores[place] for place in places if self.stores[place].reachable]
+        for store in gone:
+            store.vanish()
+        try:
+            yield
+        finally:
+            for store in gone:
+                store.come_back()
+
+    def calm(self) -> None:
+        """No more faults from now on; what was done stays done."""
+        self.blackout = False
+        self.weather.rates.clear()
+        for place, store in enumerate(self.stores):
+            store.lies = 0
+            store.confess()
+            store.capacity = UNLIMITED
+            if place in self.places:
+                store.come_back()

@@ -24,7 +24,7 @@ REQUEST_S = 10.0
 ANSWER_S = 30.0
 """How long it may take to read one of ours."""
 PROGRESS_S = 0.1
-FAREWELL_S = 2.0
+FAREWELL_S = 1.0
 GONE = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 """The client is gone, and so is its wish."""
 _CREDENTIALS = struct.Struct("3i")
@@ -46,7 +46,7 @@ class ControlServer:
         with listener:
             await listener.bind(str(self._path))
             os.chmod(self._path, 0o600)  # its directory is private, so nobody was faster
-            listener.listen(MAX_CLIENTS)
+            listener.listen(4 * MAX_CLIENTS)
             async with trio.open_nursery() as nursery:
                 task_status.started()
                 while True:
@@ -90,6 +90,7 @@ class ControlServer:
         except Exception as error:
             answer = _refusal(error)
         await _send(stream, answer)
+        await _take_leave(stream)
 
     async def _work(self, stream: trio.SocketStream, request: Request) -> bytes:
         """The line that answers; b"" if the client left before."""
@@ -159,6 +160,16 @@ async def _send(stream: trio.SocketStream, data: bytes) -> None:
     if data:
         with trio.fail_after(ANSWER_S):
             await stream.send_all(data)
+
+
+async def _take_leave(stream: trio.SocketStream) -> None:
+    """Read what the client sent too much: closing over unread bytes would reset the connection, and it would lose the
+    answer."""
+    await stream.send_eof()
+    left = 16 * MAX_LINE
+    with trio.move_on_after(FAREWELL_S):
+        while left > 0 and (data := await stream.receive_some(4096)):
+            left -= len(data)
 
 
 def _refusal(error: Exception) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from ecfs.cli.render import Page
     from ecfs.mount.locate import Target
 
+WATCH_S = 1.0
 ANSWER_S = 5.0
 """How long the daemon may take to answer; it answers from memory."""
 
@@ -18,25 +20,35 @@ ANSWER_S = 5.0
 @click.command()
 @click.argument("pool", required=False)
 @click.option("--json", "as_json", is_flag=True, help="For programs; schema 1.")
-def command(pool: str | None, as_json: bool) -> int:
+@click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
+def command(pool: str | None, as_json: bool, watch: bool) -> int:
     """Say how POOL is, why, and what to do. Changes nothing.
 
     POOL is a pool or a mount point; by default the mounted pool, or ./drives.
     """
-    from ecfs.control.verdict import exit_status, verdict
+    from ecfs.control.verdict import exit_status
     from ecfs.mount.locate import find_target
 
-    target = find_target(pool)
-    status = look(target)
+    status = look(find_target(pool))
+    while watch and not as_json:
+        click.clear()
+        _show(status)
+        select.select([], [], [], WATCH_S)
+        status = look(find_target(pool))
     if as_json:
         click.echo(json.dumps(status, indent=2))
     else:
-        from ecfs.cli.render import Page, show_verdict
-
-        out = Page()
-        show_verdict(out, status["state"], verdict(status, target.name))
-        _details(out, status)
+        _show(status)
     return exit_status(status)
+
+
+def _show(status: dict[str, Any]) -> None:
+    from ecfs.cli.render import Page, show_verdict
+    from ecfs.control.verdict import verdict
+
+    out = Page()
+    show_verdict(out, status["state"], verdict(status, status["pool"]["path"]))
+    _details(out, status)
 
 
 def look(target: Target) -> dict[str, Any]:
@@ -53,8 +65,18 @@ def look(target: Target) -> dict[str, Any]:
 
         status = trio.run(look_at, target.pool_file, SystemClock())
         status["pool"]["mountpoint"] = None
+        status["notes"] += _dead_mounts(target)
     status["pool"]["path"] = target.name
     return status
+
+
+def _dead_mounts(target: Target) -> list[str]:
+    from ecfs.control.runtime import leftovers
+    from ecfs.mount.mountpoint import is_stale
+
+    dead = [entry.mountpoint for entry in leftovers() if entry.pool_id == target.pool_file.pool_id]
+    again = f"ecfs mount {target.name}"
+    return [f"the daemon of {point} has died; to go on: {again} {point}" for point in dead if is_stale(point)]
 
 
 def _details(out: Page, status: dict[str, Any]) -> None:

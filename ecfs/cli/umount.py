@@ -12,7 +12,12 @@ def command(mountpoint: str, force: bool) -> int:
     """Store everything, unmount MOUNTPOINT, and return when its daemon is gone."""
     from ecfs.cli.daemon import find_daemon, wait_until_gone
     from ecfs.control.client import call
+    from ecfs.mount.locate import plain_path
+    from ecfs.mount.unmount import clear_stale
 
+    if clear_stale(plain_path(mountpoint)):
+        click.echo(f"ecfs: the daemon of {mountpoint} was gone already; took away its dead mount")
+        return 0
     daemon = find_daemon(mountpoint)
     result = call(daemon, "umount", {"force": force})
     wait_until_gone(daemon)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ecfs.clock import Clock
-from ecfs.control.runtime import LEAVING, Mounted, running
+from ecfs.control.runtime import LEAVING, Mounted, leftovers, running
 from ecfs.drive.base import Drive
 from ecfs.drive.registry import canonical_url, check_distinct, open_drive
 from ecfs.errors import EcfsError, NotAPoolError, UsageError
@@ -45,13 +45,17 @@ def shown(path: Path) -> str:
 
 
 def find_target(argument: str | None) -> Target:
-    """The pool that POOL or MOUNTPOINT (or anything below one) names. Raises NotAPoolError, UsageError."""
+    """The pool that POOL or MOUNTPOINT (or anything below one) names; a mount point whose daemon died still names its
+    pool. Raises NotAPoolError, UsageError."""
     daemons = running()
     if argument is None:
         return _without_argument(daemons)
     mounted = mounted_at(argument, daemons)
     if mounted is not None:
         return Target(_try_read(Path(mounted.pool_file)), mounted)
+    dead = mounted_at(argument, leftovers())
+    if dead is not None:
+        return _by_pool(Path(dead.pool_file), daemons)
     return _by_pool(Path(argument), daemons)
 
 
@@ -84,6 +88,9 @@ def read_pool(pool: Path) -> PoolFile:
 
     Raises NotAPoolError (also for a list of drives of which no pool was made), UsageError.
     """
+    if pool.is_dir() and not (pool / POOL_FILE).exists() and any(pool.glob("d[0-9]*/*")):
+        name = shown(pool)
+        raise NotAPoolError(f"{name} has drives but no {POOL_FILE}; this writes it again: ecfs mount {name} MOUNTPOINT")
     file = read_pool_file(find_pool_file(pool))
     if not file.pool_id:
         raise NotAPoolError(f"{shown(pool)} lists drives, but no pool was made of them: ecfs create {shown(pool)}")

@@ -10,11 +10,14 @@ from pathlib import Path
 
 from ecfs.clock import Clock
 from ecfs.codec import self_test
-from ecfs.drive.registry import canonical_url
+from ecfs.drive.registry import canonical_url, open_drive
 from ecfs.errors import DriveError, RefusedError, UsageError
+from ecfs.geometry import MAX_DRIVES
 from ecfs.journal.create import create_pool
 from ecfs.mount.locate import open_drives, shown
 from ecfs.mount.scratch import scratch_directory
+from ecfs.pool.identity import Identity
+from ecfs.pool.judge import look
 from ecfs.pool.poolfile import POOL_FILE, PoolFile, default_pool_file, read_pool_file, render_pool_file, with_pool_id
 
 
@@ -62,6 +65,38 @@ async def make_pool(file: PoolFile, clock: Clock) -> PoolFile:
         text = with_pool_id(file.path.read_text(), pool_id) if file.path.exists() else render_pool_file(made)
         save_text(file.path, text)
     return made
+
+
+async def restore_pool_file(directory: Path, clock: Clock) -> PoolFile | None:
+    """Write the pool file of a pool that lost it, if the drives beside it say whose they are; None if none does.
+
+    Raises RefusedError if they say something that would have to be guessed at.
+    """
+    found = await _identities([directory / f"d{slot}" for slot in range(MAX_DRIVES)], clock)
+    if not found:
+        return None
+    named = {(identity.pool_id, identity.k, identity.m) for identity in found}
+    if len(named) > 1:
+        raise RefusedError(f"{shown(directory)} has drives of several pools and no {POOL_FILE}: sort them out by hand")
+    ((pool_id, k, m),) = named
+    if len(found) < k:
+        few = f"{len(found)} of {k + m} drives"
+        raise RefusedError(f"{shown(directory)} has no {POOL_FILE} and only {few} of its pool: bring back others")
+    file = replace(default_pool_file(directory, k, m), pool_id=pool_id)
+    save_text(file.path, render_pool_file(file))
+    return file
+
+
+async def _identities(places: list[Path], clock: Clock) -> list[Identity]:
+    """What member drives at these places say of themselves."""
+    found = []
+    for place in places:
+        drive = open_drive(str(place), slot=None, clock=clock)
+        sight = await look(drive, exclusive=False)
+        await drive.close()
+        if sight.is_member and sight.identity is not None:
+            found.append(sight.identity)
+    return found
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ecfs.control.runtime import running
 from ecfs.errors import UsageError
 from ecfs.mount.locate import plain_path, shown
 
@@ -49,8 +50,8 @@ def mount_on(point: str) -> Mount | None:
 def is_stale(point: str) -> bool:
     """Whether a mount is left whose daemon is dead: "Transport endpoint is not connected"."""
     mount = mount_on(point)
-    if mount is None or mount.kind != FUSE_TYPE:
-        return False
+    if mount is None or mount.kind != FUSE_TYPE or any(daemon.mountpoint == point for daemon in running()):
+        return False  # a living daemon is not asked: it may hang
     try:
         os.statvfs(point)  # stat would be answered from the kernel's cache
     except OSError as error:

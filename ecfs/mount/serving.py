@@ -23,7 +23,7 @@ from ecfs.control.service import Service
 from ecfs.errors import EcfsError, UsageError
 from ecfs.fuse import EcfsOperations, fuse_options, mount_fuse, run_fuse, stop_fuse, unmount_fuse
 from ecfs.mount.locate import shown
-from ecfs.mount.making import make_pool
+from ecfs.mount.making import make_pool, restore_pool_file
 from ecfs.mount.mountpoint import mount_on, raise_limits
 from ecfs.mount.options import MountOptions
 from ecfs.mount.patience import Tell, patiently
@@ -51,10 +51,7 @@ class Plan:
 
 async def serve(plan: Plan) -> bool:
     """Serve until the folder is unmounted or a signal asks to end. False if something could not be made durable."""
-    file = plan.file
-    if plan.create:
-        file = await make_pool(file, plan.clock)
-        plan.say(f"made a new pool in {shown(file.path.parent)} ({file.k} data + {file.m} parity drives)")
+    file = await _make(plan) if plan.create else plan.file
     entry = Mounted(file.pool_id, str(file.path), plan.point, os.getpid(), OPENING, plan.log)
 
     async def register() -> Registration:
@@ -70,6 +67,17 @@ async def serve(plan: Plan) -> bool:
         return clean
     finally:
         registration.release()
+
+
+async def _make(plan: Plan) -> PoolFile:
+    """The pool that is to be mounted where there is no pool file."""
+    restored = await restore_pool_file(plan.file.path.parent, plan.clock)
+    if restored is not None:
+        plan.say(f"{shown(restored.path)} was missing; wrote it again from what the drives say")
+        return restored
+    file = await make_pool(plan.file, plan.clock)
+    plan.say(f"made a new pool in {shown(file.path.parent)} ({file.k} data + {file.m} parity drives)")
+    return file
 
 
 class Daemon:

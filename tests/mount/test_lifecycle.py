@@ -61,6 +61,7 @@ def test_a_dead_mount_is_cleared_by_the_next_one(pool: Pool) -> None:
     pool.kill()
     with pytest.raises(OSError, match="not connected"):
         list(pool.mnt.iterdir())
+    assert f"the daemon of {pool.mnt} has died; to go on: ecfs mount drives" in pool.ecfs("status", "mnt")
     said = pool.ecfs("mount", "drives", "mnt")
     assert "took away the dead mount on mnt" in said
     assert (pool.mnt / "file").read_bytes() == b"kept"
@@ -70,6 +71,26 @@ def test_a_dead_mount_elsewhere_of_the_same_pool_is_cleared_too(pool: Pool) -> N
     pool.kill()
     pool.ecfs("mount", "drives", "other")
     assert list(pool.mnt.iterdir()) == []
+
+
+def test_a_dead_mount_can_be_taken_away_by_hand(pool: Pool) -> None:
+    pool.kill()
+    assert "took away its dead mount" in pool.ecfs("umount", "mnt")
+    assert not os.path.ismount(pool.mnt)
+    assert "not mounted" in pool.ecfs("umount", "mnt", status=2)
+
+
+def test_a_lost_pool_file_is_written_again(pool: Pool) -> None:
+    (pool.mnt / "file").write_bytes(b"x")
+    pool.umount()
+    pool_file = pool.place.path / "drives" / "pool.toml"
+    before = pool_file.read_text()
+    pool_file.unlink()
+    assert "this writes it again: ecfs mount drives" in pool.ecfs("status", "drives", status=2)
+    assert "is not empty" in pool.ecfs("create", "drives", status=2)
+    assert "wrote it again" in pool.ecfs("mount", "drives", "mnt")
+    assert (pool.mnt / "file").read_bytes() == b"x"
+    assert pool_file.read_text() == before
 
 
 def test_scratch_that_a_killed_daemon_left_is_removed(pool: Pool) -> None:

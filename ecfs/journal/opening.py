@@ -33,7 +33,8 @@ from ecfs.journal.record import OPEN, Record, RecordHead, compose, frame
 from ecfs.journal.rescue_copy import keep_rescue_copy
 from ecfs.journal.segments import Collected, SegmentWriter, collect, fetch
 from ecfs.journal.state import Opening, lose, need_k
-from ecfs.journal.superblock import Checkpoint, decode_superblock
+from ecfs.journal.superblock import Checkpoint, decode_superblock, retained_with
+from ecfs.journal.support import dead_epochs, unsupported
 from ecfs.journal.table import judged_row, judged_table, open_outcome, quarantined
 from ecfs.meta import Database, outcome_from_json, outcome_to_json, schema_hash
 from ecfs.pool.judge import Sight, by_slot, judge, look, pool_of
@@ -144,10 +145,25 @@ async def _fence_and_read(opening: Opening) -> None:
         for slot in list(opening.chosen):
             await _collect(opening, slot)
         need_k(opening, "can be read")
+        _judge_epochs(opening)
         newest = max((head.epoch for head in opening.collected.heads.values()), default=0)
         if opening.read_only or newest < opening.writer.epoch:
             return
         # An epoch is promised before anything is written in it: the promises of many drives are damaged. Once more.
+
+
+def _judge_epochs(opening: Opening) -> None:
+    """Leave out the epochs that this pool as a whole never opened (R11)."""
+    heads, traces = opening.collected.heads, {}
+    for slot, sight in opening.chosen.items():
+        traces[slot] = {(heads[h].epoch, heads[h].nonce.hex()) for h in opening.collected.drives[slot].hashes}
+        if sight.identity is not None:
+            traces[slot].add((sight.identity.epoch, sight.identity.nonce))
+        if slot in opening.fences:
+            traces[slot].add((opening.fences[slot].epoch, opening.fences[slot].nonce))
+    rejected = unsupported(traces, opening.geometry.k, opening.geometry.n)
+    opening.void_epochs = dead_epochs(rejected, traces)
+    opening.collected.heads = {h: head for h, head in heads.items() if (head.epoch, head.nonce.hex()) not in rejected}
 
 
 async def _fence(opening: Opening, newest: int = 0) -> None:
@@ -157,7 +173,8 @@ async def _fence(opening: Opening, newest: int = 0) -> None:
     seen += [superblock.written[0] for superblock in opening.superblocks.values()]
     for slot, drive in list(opening.drives.items()):
         try:
-            seen.append((await drive.read_fence()).epoch)
+            opening.fences.setdefault(slot, await drive.read_fence())
+            seen.append(opening.fences[slot].epoch)
         except DriveError as error:
             lose(opening, slot, error)
     opening.writer = Writer(max(seen, default=0) + 1, opening.clock.token(16).hex())
@@ -174,7 +191,8 @@ async def _fence(opening: Opening, newest: int = 0) -> None:
 
 def _checkpoints(opening: Opening) -> list[Checkpoint]:
     """Every checkpoint that any drive names, newest first."""
-    known = {(c.epoch, c.seq): c for s in opening.superblocks.values() for c in s.checkpoints}
+    named = [c for superblock in opening.superblocks.values() for c in superblock.checkpoints]
+    known = {(c.epoch, c.seq): c for c in named if c.epoch not in opening.void_epochs}
     return [known[position] for position in sorted(known, reverse=True)]
 
 
@@ -184,9 +202,9 @@ async def _load_newest(opening: Opening) -> OpenedPool:
     if not checkpoints:
         raise HistoryGapError("no drive that is here has a readable superblock; bring back the other drives")
     failures: list[str] = []
-    for at, checkpoint in enumerate(checkpoints):
+    for checkpoint in checkpoints:
         try:
-            return await _load(opening, checkpoint, checkpoints[at : at + 2])
+            return await _load(opening, checkpoint, retained_with(checkpoint, opening.superblocks.values()))
         except (StripeLostError, CorruptError) as error:
             failures.append(f"checkpoint at commit {checkpoint.seq}: {error}")
             opening.notes.append(failures[-1])
@@ -207,8 +225,22 @@ async def _load(opening: Opening, checkpoint: Checkpoint, kept: list[Checkpoint]
     pool.db = await _load_image(opening, pool, checkpoint)
     opening.chain = chain
     await _replay(opening, pool, chain)
+    _check_reached(opening, pool)
     pool.segments.kept_for_rescue = quarantined(opening, pool)
     return pool
+
+
+def _check_reached(opening: Opening, pool: OpenedPool) -> None:
+    """R9: proof of later commits besides the records themselves. Going on would reuse their numbers."""
+    if pool.db.patch_seq > pool.seq:
+        text = f"the checkpoint contains commit {pool.db.patch_seq}, whose record is on no drive that is here"
+        raise CorruptError(text) if opening.accept_loss else HistoryGapError(f"{text}; {_bring_back(opening)}")
+    written = [s.written for s in opening.superblocks.values() if s.written[0] not in opening.void_epochs]
+    proven = max((seq for _, seq in written), default=0)
+    if proven > pool.seq and not opening.accept_loss:
+        raise HistoryGapError(
+            f"a superblock proves commit {proven}, the newest record that is here is {pool.seq}; {_bring_back(opening)}"
+        )
 
 
 def _give_up(opening: Opening, base: Base, tail: Base) -> list[RecordHead]:

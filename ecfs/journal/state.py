@@ -31,6 +31,9 @@ class Opening:
     chosen: dict[int, Sight] = field(default_factory=dict)
     superblocks: dict[int, Superblock] = field(default_factory=dict)
     collected: Collected = field(default_factory=Collected)
+    fences: dict[int, Writer] = field(default_factory=dict)
+    """What each drive was promised to before this opening."""
+    void_epochs: set[int] = field(default_factory=set)
     writer: Writer = field(default_factory=lambda: Writer(0, ""))
     chain: list[RecordHead] = field(default_factory=list)
     outcomes: dict[int, Outcome] = field(default_factory=dict)

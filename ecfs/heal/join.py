@@ -89,8 +89,9 @@ class Joiner:
         pool, member = self._ctx.pool, self._ctx.pool.members[slot]
         if len(pool.members.writable()) < pool.members.need:
             return "too few drives are here: bring back others first"
-        if pool.db.ledger.counts(pool.members.out_slots()).lost:
-            return "some stripes can't be decoded without it: bring it back, or give it up with: ecfs replace"
+        ledger, out = pool.db.ledger, pool.members.out_slots()
+        if ledger.counts(out).lost > ledger.counts(frozenset()).lost:
+            return "some stripes can't be decoded without what is away: bring it back, or give it up with: ecfs replace"
         try:
             here = await Impatient(drive).location()
             vacant = await Impatient(drive).is_vacant()

@@ -12,12 +12,15 @@ import pytest
 import trio
 
 from ecfs.commit.engine import Engine
-from ecfs.drive.base import Drive
+from ecfs.drive.base import Capabilities, Drive
+from ecfs.drive.deadline import DeadlineDrive
 from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.memory_store import MemoryStore
 from ecfs.heal.healer import Healer
 from ecfs.heal.report import ScrubReport
 from ecfs.meta import Inode
+from ecfs.shard import shard_key, verify_shard
+from tests.faulty import FaultyDrive
 from tests.memory_pool import MemoryPool
 
 SMALL = 64 * 1024
@@ -90,6 +93,17 @@ class Patient:
         await self.until(*["online"] * len(self.pool.stores), seconds=seconds)
         assert self.counts() == (0, 0, 0, 0)
 
+    def assert_honest(self) -> None:
+        """Every shard that the ledger does not call missing or unknown is there, whole."""
+        for row in self.engine.db.ledger.facts(0, 10_000):
+            lacking = self.engine.db.ledger.missing_slots(row.id)
+            if not self.engine.db.files.live(row.id):
+                continue  # dead, and on its way out
+            for slot in set(range(len(self.pool.stores))) - lacking:
+                key = shard_key("s", row.id)
+                assert key in self.pool.stores[slot].names, f"{key} on drive {slot}"
+                assert verify_shard(bytes(self.pool.stores[slot].raw(key))).content_hash == row.hash
+
     async def scrub(self, **options: bool) -> ScrubReport:
         return await self.healer.scrub(**options)
 
@@ -98,6 +112,29 @@ class Patient:
         report = await self.scrub()
         assert report.findings == []
         assert report.exit_status == 0
+
+
+class SlowDrive(DeadlineDrive):
+    """As in production: everything has a deadline but what the settler watches."""
+
+    def __init__(self, faulty: FaultyDrive, seconds: float) -> None:
+        super().__init__(faulty, seconds)
+        self.faulty = faulty
+
+    @property
+    def hanging(self) -> set[str]:
+        return self.faulty.hanging
+
+    @hanging.setter
+    def hanging(self, operations: set[str]) -> None:
+        self.faulty.hanging = operations
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(self.faulty.capabilities, deadline_s=self.seconds)
+
+    def release(self) -> None:
+        self.faulty.release()
 
 
 class Hospital:
@@ -115,6 +152,11 @@ class Hospital:
         handle = MemoryDrive(store, name=name, slot=slot)
         self.handles.append(handle)
         return handle
+
+    def slow(self, inner: Drive, deadline_s: float = 2.0) -> SlowDrive:
+        """The drive with a deadline, and operations that hang on demand."""
+        slow = SlowDrive(FaultyDrive(inner), deadline_s)
+        return slow
 
     def places(self) -> Sequence[str]:
         return [f"memory:{slot}" for slot in range(len(self.pool.stores))]

@@ -10,9 +10,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from ecfs.drive.base import Location
+from ecfs.drive.base import Drive, Location
+from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.memory_store import MemoryStore
 from ecfs.errors import DriveUnreachableError, EcfsError, NotEnoughDrivesError
+from ecfs.meta import Outcome
 from tests.memory_pool import MemoryPool
 from tests.unit.heal.conftest import Hospital, Patient, data, put_back, snapshot
 
@@ -34,9 +36,10 @@ async def test_r11_an_old_copy_of_a_drive_is_unknown_until_verified(hospital: Ho
     put_back(hospital.pool.stores[2], old)
     if crash:  # an opening that ends before anything says what the drive lacks must not hide it
         with pytest.raises(RuntimeError):
-            await open_and_die_at(hospital, "append")
+            await open_and_die(hospital)
     async with hospital.open(run=False, clean=False) as patient:
         assert patient.counts()[1] > 0
+        patient.assert_honest()
         await patient.check()
     hospital.pool.crash()
     async with hospital.open(run=False) as patient:
@@ -50,30 +53,20 @@ async def test_r11_an_old_copy_of_a_drive_is_unknown_until_verified(hospital: Ho
         await patient.check()
 
 
-async def open_and_die_at(hospital: Hospital, operation: str) -> None:
-    """An opening that is killed when the last drive is about to get its open record."""
-    seen: set[str] = set()
+async def open_and_die(hospital: Hospital) -> None:
+    """An opening that is killed when it has completed the journals and is about to append its open record."""
     handles = hospital.pool.handles()
 
-    def hook(name: str, key: str) -> None:
-        if name == operation:
-            seen.add(key)
-            if handles[5].store.fence.epoch and len(handles[2].store.names) and name == "append" and at[0] == 5:
-                raise RuntimeError("killed")
+    def on_operation(name: str, key: str) -> None:
+        if name == "append":
+            raise RuntimeError("killed")
 
-    at = [0]
-    for slot, handle in enumerate(handles):
-
-        def on_operation(name: str, key: str, slot: int = slot) -> None:
-            at[0] = slot
-            hook(name, key)
-
-        handle.on_operation = on_operation
+    handles[0].on_operation = on_operation
     hospital.pool.handles = lambda: handles  # type: ignore[method-assign]
     try:
         await hospital.pool.open()
     finally:
-        del hospital.pool.handles  # type: ignore[method-assign]
+        del hospital.pool.handles
         hospital.pool.crash()
 
 
@@ -95,27 +88,34 @@ async def test_r11_an_old_copy_that_is_plugged_in_while_mounted(hospital: Hospit
         assert any(event.kind == "rolled-back" for event in patient.engine.pool.members.events)
 
 
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.soak)])
 async def test_r11_a_crash_while_an_old_copy_is_taken_in_does_not_hide_what_it_lacks(
-    hospital: Hospital, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock, step: int
 ) -> None:
-    async with hospital.open(clean=False) as patient:
-        await patient.write(7, data(900_000))
-        old = snapshot(hospital.pool.stores[2])
-        await patient.write(8, data(900_000, 2))
-        hospital.pool.stores[2].vanish()
-        await trio.sleep(3)
-        put_back(hospital.pool.stores[2], old)
-        hospital.pool.stores[2].come_back()
-        with trio.fail_after(20):
-            while not patient.engine.pool.members[2].in_w:
-                if patient.engine.db.ledger.gaps(2):
-                    break
-                await trio.sleep(0.001)
-    hospital.pool.crash()
-    async with hospital.open(run=False) as patient:
-        missing, unknown, _, _ = patient.counts()
-        assert missing + unknown > 0
-        await patient.check()
+    operations = 1
+    while True:
+        pool = MemoryPool(tmp_path, stripe_size=320 * 1024, inline_at_most=1024)
+        await pool.create()
+        hospital = Hospital(pool)
+        async with hospital.open(clean=False) as patient:
+            await patient.write(7, data(300_000))
+            old = snapshot(pool.stores[2])
+            await patient.write(8, data(300_000, 2))
+            pool.stores[2].vanish()
+            await trio.sleep(3)
+            died = dies_after(hospital, patient, operations)
+            put_back(pool.stores[2], old)
+            pool.stores[2].come_back()
+            with trio.move_on_after(20):
+                await died.wait()
+        pool.crash()
+        async with hospital.open(run=False) as patient:
+            patient.assert_honest()
+            await patient.check()
+        if not died.is_set():
+            break
+        operations += step
+    assert operations > 10
 
 
 async def test_r11_a_copy_that_lived_on_elsewhere_is_refused(
@@ -181,26 +181,31 @@ async def test_two_drives_swapped_by_name_while_mounted(hospital: Hospital, auto
 # ---- R7: a new drive does not vote --------------------------------------------------------------------------------
 
 
-async def crash_after(hospital: Hospital, patient: Patient, operations: int) -> bool:
-    """Scrub, and stop everything at the n-th operation on a new handle. False if the scrub ended before."""
+def dies_after(hospital: Hospital, patient: Patient, operations: int) -> trio.Event:
+    """From the n-th operation on new handles on, they all fail; the event tells."""
     count = 0
-    die = trio.Event()
-    real = hospital.open_drive
+    died = trio.Event()
 
-    def open_drive(url: str, slot: int):  # type: ignore[no-untyped-def]
-        handle = real(url, slot)
+    def hook(operation: str, key: str) -> None:
+        nonlocal count
+        count += 1
+        if count >= operations:
+            died.set()
+            raise DriveUnreachableError("the power is gone")
 
-        def hook(operation: str, key: str) -> None:
-            nonlocal count
-            count += 1
-            if count >= operations:
-                die.set()
-                raise DriveUnreachableError("the power is gone")
-
-        handle.on_operation = hook  # type: ignore[attr-defined]
+    def open_drive(url: str, slot: int) -> Drive:
+        handle = hospital.open_drive(url, slot)
+        assert isinstance(handle, MemoryDrive)
+        handle.on_operation = hook
         return handle
 
     patient.healer._ctx.open_drive = open_drive
+    return died
+
+
+async def crash_after(hospital: Hospital, patient: Patient, operations: int) -> bool:
+    """Scrub, and stop everything at the n-th operation on a new handle. False if the scrub ended before."""
+    died = dies_after(hospital, patient, operations)
     async with trio.open_nursery() as nursery:
 
         async def scrub() -> None:
@@ -209,9 +214,9 @@ async def crash_after(hospital: Hospital, patient: Patient, operations: int) -> 
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(scrub)
-        await die.wait()
+        await died.wait()
         nursery.cancel_scope.cancel()
-    return die.is_set()
+    return died.is_set()
 
 
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.soak)])
@@ -316,6 +321,26 @@ async def test_r10_nothing_is_recreated_while_stripes_need_the_drive(
         await trio.sleep(5)
         await patient.check()
         assert not patient.engine.stalled
+
+
+async def test_r10_a_drive_that_others_need_for_rebuilding_is_not_recreated(
+    hospital: Hospital, autojump_clock: MockClock
+) -> None:
+    """Enough drives are here to write, but one of them lacks the shards: the deleted ones may have the only copy."""
+    async with hospital.open(run=False) as patient:
+        await patient.write(7, data(300_000))
+        (stripe,) = patient.stripes()
+        for store in hospital.pool.stores[:2]:
+            store.vanish()
+        key = next(key for key in hospital.pool.stores[2].names if key.startswith("s/"))
+        del hospital.pool.stores[2].names[key]
+        await patient.engine.record(Outcome(missing=[(stripe, 2)]))
+        for store in hospital.pool.stores[:2]:
+            store.wipe()
+            store.come_back()
+        report = await patient.scrub()
+        assert report.exit_status == 3
+        assert not any(store.names for store in hospital.pool.stores[:2])
 
 
 @pytest.mark.parametrize("lost", ["identity", "identity and superblock", "all but shards"])

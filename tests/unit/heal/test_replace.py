@@ -1,0 +1,108 @@
+"""A new drive for a slot."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from ecfs.drive.memory_store import MemoryStore
+from ecfs.errors import EcfsError, RefusedError
+from tests.unit.heal.conftest import Hospital, data
+
+
+@pytest.mark.parametrize("alive", [True, False])
+async def test_replace_under_io(hospital: Hospital, autojump_clock: MockClock, alive: bool) -> None:
+    async with hospital.open() as patient:
+        for ino in range(7, 17):
+            await patient.write(ino, data(600_000, ino))
+        hospital.spare["new"] = MemoryStore()
+        if not alive:
+            hospital.pool.stores[3].wipe()
+            await trio.sleep(3)
+        done = False
+
+        async def io() -> None:
+            number = 100
+            while not done:
+                number += 1
+                await patient.write(number, data(200_000, number), sync=number % 3 == 0)
+                if number > 110:
+                    await patient.remove(number - 5)
+                await patient.check()
+                await trio.sleep(0.01)  # lets the clock go on
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(io)
+            report = await patient.healer.replace(3, "memory:new")
+            done = True
+        assert report.exit_status == 0, report.findings
+        await patient.until_whole()
+        assert patient.engine.pool.members[3].url == "memory:new"
+        await patient.assert_clean()
+        old = hospital.pool.stores[3]
+        hospital.pool.stores[0].wipe()
+        hospital.pool.stores[1].wipe()
+        await patient.check()
+        await trio.sleep(3)
+        assert patient.states()[3] == "online"
+        assert old.holder is None
+    hospital.pool.stores[3] = hospital.spare["new"]
+    async with hospital.open() as patient:
+        await patient.check()
+
+
+async def test_reading_gets_no_worse_while_a_drive_is_replaced(hospital: Hospital, autojump_clock: MockClock) -> None:
+    """Two drives are away: all four others are needed, at every moment."""
+    async with hospital.open() as patient:
+        for ino in range(7, 17):
+            await patient.write(ino, data(600_000, ino))
+        for slot in (0, 1):
+            hospital.pool.stores[slot].vanish()
+        await trio.sleep(3)
+        hospital.spare["new"] = MemoryStore()
+        done = False
+
+        async def read() -> None:
+            while not done:
+                await patient.check()
+                await trio.sleep(0.01)
+                await trio.sleep(0.01)  # lets the clock go on
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await patient.healer.replace(3, "memory:new")
+            done = True
+        await patient.check()
+        for slot in (0, 1):
+            hospital.pool.stores[slot].come_back()
+        await patient.until_whole()
+
+
+async def test_replace_refuses_bad_places(hospital: Hospital) -> None:
+    async with hospital.open(run=False) as patient:
+        await patient.write(7, data(600_000))
+        hospital.spare["full"] = MemoryStore(exists=True)
+        hospital.spare["full"].harden(hospital.spare["full"].replace("identity", b"?"))
+        hospital.spare["gone"] = MemoryStore(reachable=False)
+        for slot, url in ((3, "memory:4"), (3, "memory:3"), (3, "memory:full"), (3, "memory:gone"), (9, "memory:new")):
+            with pytest.raises(EcfsError):
+                await patient.healer.replace(slot, url)
+        assert patient.states() == ["online"] * 6
+        assert patient.healer.running is None
+        await patient.assert_clean()
+
+
+async def test_a_second_scrub_is_refused_while_one_runs(hospital: Hospital) -> None:
+    async with hospital.open(run=False) as patient:
+        await patient.write(7, data(3_000_000))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(patient.scrub)
+            while patient.healer.running is None:
+                await trio.lowlevel.checkpoint()
+            with pytest.raises(RefusedError, match="running already"):
+                await patient.scrub()
+            with pytest.raises(RefusedError, match="running already"):
+                await patient.healer.replace(3, "memory:new")
+        assert patient.healer.running is None
+        assert patient.healer.last is not None

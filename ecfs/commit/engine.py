@@ -355,6 +355,10 @@ class Engine:
             self._image = None
             self._report_progress()
 
+    def give_up(self, reason: str) -> None:
+        """`run` has ended with an error: nothing becomes durable any more, and nobody may go on waiting for it."""
+        self._stall(reason)
+
     def _stall(self, reason: str) -> None:
         if not self.stalled:
             self.failures += 1

@@ -7,7 +7,7 @@ be whole; there are never more than m of them (docs/TESTING.md). Everything else
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +81,8 @@ class Fuse:
 
 @dataclass
 class World:
-    """places: the numbers of the media that the pool file lists, by slot."""
+    """places: the numbers of the media that the pool file lists, by slot. observer: called before every drive
+    operation that can change anything, and between its bytes and their durability."""
 
     seed: int
     scratch: Path
@@ -99,6 +100,7 @@ class World:
     is mended nothing more may happen."""
     done: Counter[str] = field(default_factory=Counter)
     pool_id: str = ""
+    observer: Callable[[int, str, str], None] | None = None
 
     def __post_init__(self) -> None:
         self.chance = Random(f"world {self.seed}")
@@ -132,6 +134,8 @@ class World:
         def operation(name: str, key: str) -> None:
             if name == "space":
                 return  # changes nothing, and how often it is asked depends on the clock only
+            if self.observer is not None:
+                self.observer(place, name, key)
             self.fuse.left -= 1
             if self.fuse.left < 0:
                 if self.fuse.images is None:

@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check demo setup clean
+.PHONY: help run test soak check demo setup proto clean
 
 # Debian packages: what ecfs needs to be installed and to mount, and what only the tests use.
 APT_RUN := python3 python3-venv python3-dev gcc pkg-config libfuse3-dev fuse3
@@ -39,6 +39,9 @@ demo: $(READY) ## lose drives and get every byte back, in a temporary folder
 
 setup: $(TEST_READY) ## install what is missing and make .venv/bin/ecfs
 	@echo "$(BIN)/ecfs is ready"
+
+proto: $(READY) ## write ecfs/rpc/drive_pb2.py anew from drive.proto
+	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. ecfs/rpc/drive.proto
 
 clean: ## delete .venv and everything built; never ./drives
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 import trio
@@ -42,3 +43,8 @@ class SystemClock:
 def local_text(wall_ns: int) -> str:
     """A moment of the wall clock as people here write it: "2026-11-22 10:07"."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(wall_ns // 1_000_000_000))
+
+
+def utc(wall_ns: int) -> datetime:
+    """A moment of the wall clock as other libraries want it."""
+    return datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC)

@@ -24,6 +24,8 @@ COMMANDS = {
     "get": "Copy a file out of a pool, without FUSE.",
     "ls": "List files in a pool, without FUSE.",
     "rm": "Remove files from a pool, without FUSE.",
+    "node": "Serve a directory as a drive to other machines.",
+    "certs": "Make certificates for a pool of nodes.",
 }
 """Every command with its short help, in the order of a first day."""
 

@@ -1,0 +1,41 @@
+"""`ecfs node`: serve a directory as a drive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--listen", required=True, metavar="HOST:PORT", help="Where; port 0 takes a free one and says which.")
+@click.option("--tls", type=click.Path(path_type=Path), metavar="FOLDER", help="A folder that ecfs certs made.")
+@click.option("--insecure", is_flag=True, help="Without certificates, even where other machines can connect.")
+def command(directory: Path, listen: str, tls: Path | None, insecure: bool) -> None:
+    """Serve DIR as a drive, in the foreground, until SIGTERM or Ctrl-C.
+
+    DIR is a drive already, or an empty or missing directory on a disk of its own, in which `ecfs create` or
+    `ecfs mount` will make one. Off loopback certificates are needed: see ecfs certs.
+    """
+    from ecfs.cli.extras import needs_extra
+
+    with needs_extra("node"):
+        import trio
+
+        from ecfs.clock import SystemClock
+        from ecfs.mount.background import log_to
+        from ecfs.node.certs import node_files
+        from ecfs.node.listen import bind_name, parse_listen
+        from ecfs.node.server import NodePlan, serve_node
+
+    host, port = parse_listen(listen)
+    files = None if tls is None else node_files(tls)
+    plan = NodePlan(str(directory.absolute()), host, port, files, insecure)
+    log_to(None)
+
+    def ready(port: int) -> None:
+        how = "" if files is None else " with TLS"
+        click.echo(f"serving {directory} on {bind_name(host, port)}{how}; Ctrl-C ends it")
+
+    trio.run(serve_node, plan, SystemClock(), ready)

@@ -1,0 +1,90 @@
+"""Who may make a call now: limits that keep one client, or all of them, from taking the node down.
+
+Used from gRPC's threads. Whatever is refused here has cost a few microseconds and no memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
+from ecfs.errors import UsageError
+from ecfs.rpc.limits import MAX_CALL_S, MIB
+
+CALLS = 48
+"""Calls that are worked on at a time, each with a thread; a disk has 8 threads of its own."""
+CALLS_PER_CLIENT = 40
+"""A mount has 16 on their way at most, and other commands of its host may come beside it."""
+HOLDS = 4
+"""Threads for streams that stay open: one client that has the drive, and others on their way in or out."""
+WINDOW_S = 0.25
+CALLS_PER_WINDOW = 2000
+"""Calls that one client may begin within `WINDOW_S`: four times what a node can answer."""
+MEMORY = 256 * MIB
+"""Bytes of data that calls may have announced and not yet given to the disk, beyond their first message."""
+MEMORY_PATIENCE_S = 10.0
+
+
+class OverloadedError(Exception):
+    """This call is one too many, and nothing was done for it. The text says of what."""
+
+
+class Guard:
+    """Counts calls per client, by its certificate's name or its address."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self._running: Counter[str] = Counter()
+        self._begun: Counter[str] = Counter()
+        self._memory = MEMORY
+
+    async def run(self) -> None:
+        """Begin a new window every `WINDOW_S`; for ever."""
+        while True:
+            await trio.sleep(WINDOW_S)
+            with self._lock:
+                self._begun.clear()
+
+    @contextmanager
+    def call(self, client: str, time_remaining: float | None) -> Iterator[None]:
+        """One call. Raises OverloadedError; UsageError for a call that could last for ever."""
+        if time_remaining is None or time_remaining > MAX_CALL_S + 1:
+            raise UsageError(f"a call needs a deadline of {MAX_CALL_S:g} s at most")
+        self._enter(client)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running[client] -= 1
+                if not self._running[client]:
+                    del self._running[client]
+
+    def _enter(self, client: str) -> None:
+        with self._lock:
+            if self._running[client] >= CALLS_PER_CLIENT:
+                raise OverloadedError(f"more than {CALLS_PER_CLIENT} calls of one client at a time")
+            if self._running.total() >= CALLS:
+                raise OverloadedError(f"more than {CALLS} calls at a time")
+            if self._begun[client] >= CALLS_PER_WINDOW:
+                raise OverloadedError("too many calls per second")
+            self._begun[client] += 1
+            self._running[client] += 1
+
+    @contextmanager
+    def memory(self, size: int) -> Iterator[None]:
+        """Room for `size` bytes that are to come. Waits for it; raises OverloadedError."""
+        with self._room:
+            if not self._room.wait_for(lambda: self._memory >= size, MEMORY_PATIENCE_S):
+                raise OverloadedError("too much data at a time")
+            self._memory -= size
+        try:
+            yield
+        finally:
+            with self._room:
+                self._memory += size
+                self._room.notify_all()

@@ -1,0 +1,237 @@
+"""From gRPC's threads to `Served` and back: decoding, limits, cancellation, errors. Knows no method by its meaning.
+
+Each call has a thread of gRPC's, which waits while the node's event loop does the work. A client that gives up, or is
+gone, cancels that work. Whatever goes wrong, the client gets a status and one line, never a traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+import trio
+from google.protobuf.message import DecodeError
+
+from ecfs.errors import EcfsError, UsageError
+from ecfs.node.guard import Guard, OverloadedError
+from ecfs.rpc import drive_pb2 as pb
+from ecfs.rpc import frames
+from ecfs.rpc.limits import MAX_DATA
+from ecfs.rpc.methods import Method, as_it_is
+from ecfs.rpc.status import BUSY, MARK, code_of
+
+T = TypeVar("T")
+Context = Any
+"""grpc.ServicerContext."""
+
+HOLDING = frozenset({"Attach", "Create"})
+"""Their streams stay open for as long as the client has the drive."""
+ENTRIES = 1000
+"""Entries of a listing in one message."""
+
+_log = logging.getLogger(__name__)
+
+
+class GoneError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Service:
+    """The methods of one gRPC service, each an async method of `target` named like it, in snake_case."""
+
+    def __init__(self, target: Any, methods: dict[str, Method], guard: Guard, token: trio.lowlevel.TrioToken) -> None:
+        self._target = target
+        self._methods = methods
+        self._guard = guard
+        self._token = token
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        name = next(iter(self._methods.values())).service
+        handlers = {method.name: self._handler(method) for method in self._methods.values()}
+        return grpc.method_handlers_generic_handler(name, handlers)
+
+    def _handler(self, method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """All messages arrive and leave as bytes: what can't be decoded is refused here, not by gRPC's own log."""
+        work = getattr(self._target, _snake(method.name))
+        if method.client_streams:
+            return grpc.stream_unary_rpc_method_handler(self._taking(method, work), as_it_is, as_it_is)
+        if not method.server_streams:
+            return grpc.unary_unary_rpc_method_handler(self._simple(method, work), as_it_is, as_it_is)
+        giving = self._holding if method.name in HOLDING else self._listing if method.name == "List" else self._giving
+        return grpc.unary_stream_rpc_method_handler(giving(method, work), as_it_is, as_it_is)
+
+    # ---- shapes of calls --------------------------------------------------------------------------------------------
+
+    def _simple(self, method: Method, work: Callable[..., Any]) -> Callable[[bytes, Context], bytes]:
+        def answer(frame: bytes, context: Context) -> bytes:
+            with _answering(context), self._admitted(context):
+                request = _decode(method, frame)
+                return bytes(self._run(context, lambda: work(request)).SerializeToString())
+
+        return answer
+
+    def _taking(self, method: Method, work: Callable[..., Any]) -> Callable[[Iterator[bytes], Context], bytes]:
+        """Data comes in: its length first, then as much of it as was announced."""
+
+        def answer(incoming: Iterator[bytes], context: Context) -> bytes:
+            with _answering(context), self._admitted(context):
+                first = next(incoming, None)
+                if first is None:
+                    raise UsageError("a call without a message")
+                request, data = frames.split(method.request, first)
+                length = getattr(request, "length", 0)
+                if length > MAX_DATA:
+                    raise UsageError(f"more than {MAX_DATA} bytes of data in one call")
+                with self._guard.memory(max(0, length - len(data))):
+                    buffers = _collect(method, frames.Assembly(length), data, incoming)
+                    return bytes(self._run(context, lambda: work(request, buffers)).SerializeToString())
+
+        return answer
+
+    def _giving(self, method: Method, work: Callable[..., Any]) -> Callable[[bytes, Context], Iterator[bytes]]:
+        """Data goes out, in messages of at most 4 MiB."""
+
+        def answer(frame: bytes, context: Context) -> Iterator[bytes]:
+            with _answering(context), self._admitted(context):
+                request = _decode(method, frame)
+                reply, buffers = self._run(context, lambda: work(request))
+                for piece in frames.pieces(buffers):
+                    yield frames.join(reply, piece)
+                    reply = method.reply()
+
+        return answer
+
+    def _listing(self, method: Method, work: Callable[..., Any]) -> Callable[[bytes, Context], Iterator[bytes]]:
+        def answer(frame: bytes, context: Context) -> Iterator[bytes]:
+            with _answering(context), self._admitted(context):
+                entries = work(_decode(method, frame))
+                try:
+                    while chunk := self._run(context, lambda: _some(entries)):
+                        yield pb.ListReply(entries=chunk).SerializeToString()
+                finally:
+                    self._run(None, lambda: _close(entries))
+
+        return answer
+
+    def _holding(self, method: Method, work: Callable[..., Any]) -> Callable[[bytes, Context], Iterator[bytes]]:
+        """The first reply says what is attached; then the stream stays open until either side ends it."""
+
+        def answer(frame: bytes, context: Context) -> Iterator[bytes]:
+            with _answering(context):
+                request = _decode(method, frame)
+                reply, hold = self._run(context, lambda: work(request))
+                try:
+                    yield reply.SerializeToString()
+                    if hold is not None:
+                        self._run(context, hold.ended.wait)
+                finally:
+                    trio.from_thread.run_sync(self._target.release, hold, trio_token=self._token)
+
+        return answer
+
+    # ---- what they share --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _admitted(self, context: Context) -> Iterator[None]:
+        with self._guard.call(client_name(context), context.time_remaining()):
+            yield
+
+    def _run(self, context: Context | None, work: Callable[[], Awaitable[T]]) -> T:
+        """Run work() in the event loop, cancelled when the client gives up. Raises GoneError then."""
+        scope = trio.CancelScope()
+
+        async def call() -> T:
+            with scope:
+                return await work()
+            raise GoneError
+
+        if context is not None and not context.add_callback(lambda: self._soon(scope.cancel)):
+            raise GoneError
+        try:
+            return trio.from_thread.run(call, trio_token=self._token)
+        except (trio.RunFinishedError, trio.Cancelled) as error:
+            raise GoneError from error
+
+    def _soon(self, call: Callable[[], object]) -> None:
+        try:
+            self._token.run_sync_soon(call)
+        except trio.RunFinishedError:
+            return
+
+
+def client_name(context: Context) -> str:
+    """Whom limits are counted for: the name in the client's certificate, else its address without the port."""
+    names = context.auth_context().get("x509_common_name")
+    if names:
+        return str(names[0].decode(errors="replace"))
+    return str(context.peer()).rpartition(":")[0]
+
+
+@contextmanager
+def _answering(context: Context) -> Iterator[None]:
+    """Let no exception out but gRPC's own way to end a call."""
+    try:
+        yield
+    except EcfsError as error:
+        name, code, text = code_of(error)
+        context.set_trailing_metadata(((MARK, name),))
+        _end(context, code, text)
+    except (frames.FrameError, DecodeError):
+        _log.warning("%s sent what is no message", client_name(context))
+        _end(context, grpc.StatusCode.INVALID_ARGUMENT, "not a message of this protocol")
+    except OverloadedError as error:
+        _log.warning("%s: %s", client_name(context), error)
+        context.set_trailing_metadata(((MARK, BUSY),))
+        _end(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+    except (GoneError, grpc.RpcError):
+        _end(context, grpc.StatusCode.CANCELLED, "nobody waited for the answer")
+    except GeneratorExit:
+        raise  # the client left in the middle of a stream
+    except Exception:
+        _log.exception("a call failed")
+        _end(context, grpc.StatusCode.INTERNAL, "internal error; the node's log says more")
+
+
+def _end(context: Context, code: grpc.StatusCode, text: str) -> NoReturn:
+    """Raises gRPC's own exception, without ours as its cause: gRPC would log both."""
+    context.abort(code, text)
+    raise AssertionError
+
+
+def _decode(method: Method, frame: bytes) -> Any:
+    return method.request.FromString(frame)
+
+
+def _collect(
+    method: Method, assembly: frames.Assembly, data: memoryview, incoming: Iterator[bytes]
+) -> list[memoryview]:
+    """All data of a call. Stops reading at the first message too many."""
+    assembly.add(data)
+    for frame in incoming:
+        _, more = frames.split(method.request, frame)
+        if not len(more):
+            raise frames.FrameError("a message without data")
+        assembly.add(more)
+    return assembly.finish()
+
+
+async def _some(entries: Any) -> list[pb.Entry]:
+    chunk: list[pb.Entry] = []
+    async for entry in entries:
+        chunk.append(entry)
+        if len(chunk) == ENTRIES:
+            break
+    return chunk
+
+
+async def _close(entries: Any) -> None:
+    async with aclosing(entries):
+        return
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()

@@ -120,6 +120,7 @@ BROKEN = {
     "apsw and sqlite3 are imported by meta only": ("ecfs/journal.py", "import apsw"),
     "tomlkit is imported by pool only": ("ecfs/mount.py", "import tomlkit"),
     "gRPC and protobuf are imported by rpc, node and drive.node only": ("ecfs/drive/local.py", "import grpc"),
+    "cryptography is imported by node.certs only": ("ecfs/drive/local.py", "import cryptography"),
     "obstore is imported by drive.s3 only": ("ecfs/drive/local.py", "import obstore"),
     "The web libraries are imported by web only": ("ecfs/control.py", "import starlette"),
     "click and rich are imported by cli only": ("ecfs/mount.py", "def f():\n    import click"),

@@ -1,10 +1,14 @@
-"""URL → Drive: what a drive's name may look like, and which class is behind it."""
+"""URL → Drive: what a drive's name may look like, and which class is behind it.
+
+gRPC and obstore are imported when the first drive of their kind is opened: they have threads, and a daemon forks before.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from ecfs.clock import Clock
@@ -13,38 +17,68 @@ from ecfs.drive.deadline import DeadlineDrive
 from ecfs.drive.health import HealthDrive
 from ecfs.drive.local import LocalDrive
 from ecfs.errors import UsageError
+from ecfs.rpc.tls import TlsFiles
 
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
+HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+
+
+@dataclass(frozen=True)
+class Access:
+    """What is needed besides a URL. pool_id: hex, refused by nodes of other pools; "" while it is not known.
+
+    tls: certificates for nodes; None talks in the clear. shared_directory: see LocalDrive.
+    """
+
+    pool_id: str = ""
+    tls: TlsFiles | None = None
+    shared_directory: bool = False
+
+
+NO_ACCESS = Access()
 
 
 def canonical_url(url: str, base: str | None = None) -> str:
-    """The one spelling of a drive's URL: an absolute path, for now. Raises UsageError.
+    """The one spelling of a drive's URL: an absolute path, or HOST:PORT of a storage node. Raises UsageError.
 
     base: directory that a relative path is relative to, by default the current one.
     """
     if not url or not url.isprintable():
-        raise UsageError(f"not a drive: {url!r} (give a directory such as /mnt/disk1/ecfs)")
+        raise UsageError(f"not a drive: {url!r} (give a directory such as /mnt/disk1/ecfs, or HOST:PORT of a node)")
     scheme = SCHEME.match(url)
     if scheme:
         return _of_scheme(scheme[1].lower(), url)
     if HOST_PORT.fullmatch(url):
-        raise UsageError(f"{url}: storage nodes are not built into this version (for a directory write ./{url})")
+        return _node(url, url)
     return _absolute(os.path.join(base or os.getcwd(), url))
 
 
 def _of_scheme(scheme: str, url: str) -> str:
     if scheme == "grpc":
-        raise UsageError(f"{url}: storage nodes are not built into this version")
+        return _node(url, url.partition("://")[2].removesuffix("/"))
     if scheme == "s3":
         raise UsageError(f"{url}: S3 buckets are not built into this version")
     if scheme != "file":
-        raise UsageError(f"{url}: unknown kind of drive {scheme}:// (give a directory)")
+        raise UsageError(f"{url}: unknown kind of drive {scheme}:// (give a directory, or HOST:PORT of a node)")
     parts = urlsplit(url)
     path = unquote(parts.path)
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not path.startswith("/"):
         raise UsageError(f"{url}: give an absolute path, as in file:///mnt/disk1/ecfs")
     return _absolute(path)
+
+
+def _node(url: str, address: str) -> str:
+    match = HOST_PORT.fullmatch(address)
+    if match is None or not 0 < int(match[2]) <= 65535:
+        raise UsageError(
+            f"{url}: give HOST:PORT of a storage node, such as nas1:9001 (a directory would be ./{address})"
+        )
+    return f"{match[1].lower()}:{int(match[2])}"
+
+
+def is_directory(url: str) -> bool:
+    """Whether a canonical URL names a directory of this machine."""
+    return url.startswith("/")
 
 
 def _absolute(path: str) -> str:
@@ -57,8 +91,9 @@ def check_distinct(urls: Sequence[str]) -> None:
 
     Symbolic links are followed.
     """
+    _check_addresses([url for url in urls if not is_directory(url)])
     seen: dict[str, str] = {}
-    for url in urls:
+    for url in filter(is_directory, urls):
         place = os.path.realpath(url)
         for other_place, other in seen.items():
             if place == other_place:
@@ -68,7 +103,25 @@ def check_distinct(urls: Sequence[str]) -> None:
         seen[place] = url
 
 
-def open_drive(url: str, *, slot: int | None, clock: Clock, shared_directory: bool = False) -> HealthDrive:
+def _check_addresses(addresses: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for address in addresses:
+        place = re.sub(r"^(127\.0\.0\.1|\[::1\]):", "localhost:", address)
+        if place in seen:
+            raise UsageError(f"{address} and {seen[place]} are the same drive: every drive needs a place of its own")
+        seen[place] = address
+
+
+def open_drive(url: str, *, slot: int | None, clock: Clock, access: Access = NO_ACCESS) -> HealthDrive:
     """The drive that `url` names, not attached yet, with deadline and health. Raises UsageError."""
-    drive: Drive = LocalDrive(canonical_url(url), slot=slot, token=clock.token, shared_directory=shared_directory)
-    return HealthDrive(DeadlineDrive(drive), clock)
+    return HealthDrive(DeadlineDrive(_bare(canonical_url(url), slot, clock, access)), clock)
+
+
+def _bare(url: str, slot: int | None, clock: Clock, access: Access) -> Drive:
+    if is_directory(url):
+        return LocalDrive(url, slot=slot, token=clock.token, shared_directory=access.shared_directory)
+    try:
+        from ecfs.drive.node import NodeDrive
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{url}: storage nodes need more libraries: pip install 'ecfs[node]'") from error
+    return NodeDrive(url, clock, slot=slot, tls=access.tls, pool_id=access.pool_id)

@@ -10,7 +10,7 @@ from pathlib import Path
 from ecfs.clock import Clock
 from ecfs.control.runtime import LEAVING, Mounted, leftovers, running
 from ecfs.drive.base import Drive
-from ecfs.drive.registry import canonical_url, check_distinct, open_drive
+from ecfs.drive.registry import Access, canonical_url, check_distinct, open_drive
 from ecfs.errors import EcfsError, NotAPoolError, UsageError
 from ecfs.pool.poolfile import POOL_FILE, PoolFile, find_pool_file, read_pool_file
 
@@ -125,4 +125,10 @@ def open_drives(file: PoolFile, clock: Clock) -> list[Drive]:
     base = str(file.path.resolve().parent)
     urls = [canonical_url(url, base) for url in file.urls]
     check_distinct(urls)
-    return [open_drive(url, slot=slot, clock=clock) for slot, url in enumerate(urls)]
+    access = access_of(file)
+    return [open_drive(url, slot=slot, clock=clock, access=access) for slot, url in enumerate(urls)]
+
+
+def access_of(file: PoolFile) -> Access:
+    """What its drives need besides their URLs."""
+    return Access(file.pool_id, file.tls)

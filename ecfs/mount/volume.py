@@ -21,7 +21,7 @@ from ecfs.fs.filesystem import FileSystem
 from ecfs.heal.healer import Healer
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.opening import open_pool
-from ecfs.mount.locate import open_drives
+from ecfs.mount.locate import access_of, open_drives
 from ecfs.mount.patience import Tell, patiently
 from ecfs.mount.places import Places, move_place
 from ecfs.mount.scratch import scratch_directory
@@ -91,7 +91,7 @@ async def open_patiently(
 async def run_volume(file: PoolFile, pool: OpenedPool) -> AsyncIterator[Volume]:
     """Run an opened pool; at the end commit, write a checkpoint, let go of the drives."""
     engine = Engine(pool)
-    healer = Healer(engine, _opener(pool.clock), Places(file))
+    healer = Healer(engine, _opener(file, pool.clock), Places(file))
     volume = Volume(file, pool, engine, FileSystem(pool.db, engine, pool.clock), healer)
     try:
         async with trio.open_nursery() as nursery:
@@ -117,9 +117,11 @@ async def _run_engine(engine: Engine, task_status: trio.TaskStatus[None]) -> Non
         engine.give_up(f"internal error in the commit engine: {error!r}")
 
 
-def _opener(clock: Clock) -> Callable[[str, int], Drive]:
+def _opener(file: PoolFile, clock: Clock) -> Callable[[str, int], Drive]:
+    access = access_of(file)
+
     def open_one(url: str, slot: int) -> Drive:
-        return open_drive(url, slot=slot, clock=clock)
+        return open_drive(url, slot=slot, clock=clock, access=access)
 
     return open_one
 

@@ -16,11 +16,13 @@ from tomlkit.exceptions import TOMLKitError
 
 from ecfs.errors import NotAPoolError, UsageError
 from ecfs.geometry import Geometry
+from ecfs.rpc.tls import TlsFiles
 
 POOL_FILE = "pool.toml"
 DEFAULT_DRIVES = 6
 _POOL_KEYS = ("id", "data", "parity", "stripe_kib", "min_write_drives")
 _DRIVE_KEYS = ("slot", "url")
+_TLS_KEYS = ("ca", "cert", "key")
 _ID = re.compile(r"([0-9a-f]{32})?")
 MIN_STRIPE_KIB, MAX_STRIPE_KIB = 64, 32 * 1024
 """Smaller ones would be mostly headers; larger ones don't fit into the memory that a mount is allowed."""
@@ -38,6 +40,8 @@ class PoolFile:
     stripe_kib: int = 4096
     min_write_drives: int = 0
     """0: k."""
+    tls: TlsFiles | None = None
+    """Certificates to show to storage nodes; absolute paths."""
 
     @property
     def geometry(self) -> Geometry:
@@ -87,7 +91,7 @@ def read_pool_file(path: Path) -> PoolFile:
     except (TOMLKitError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
     where = str(path)
-    _check_keys(document, ("pool", "drive"), where)
+    _check_keys(document, ("pool", "drive", "tls"), where)
     pool, drives = document.get("pool"), document.get("drive")
     if not isinstance(pool, dict) or not isinstance(drives, list):
         raise UsageError(f"{where}: needs a [pool] table and one [[drive]] per slot")
@@ -99,7 +103,20 @@ def read_pool_file(path: Path) -> PoolFile:
         raise UsageError(f"{where}: stripe_kib must be between {MIN_STRIPE_KIB} and {MAX_STRIPE_KIB}, not {stripe_kib}")
     if least > k + m:
         raise UsageError(f"{where}: min_write_drives = {least}, but there are only {k + m} drives")
-    return PoolFile(path, _id(pool, where), k, m, _urls(drives, k + m, where), stripe_kib, least)
+    tls = _tls(document["tls"], path) if "tls" in document else None
+    return PoolFile(path, _id(pool, where), k, m, _urls(drives, k + m, where), stripe_kib, least, tls)
+
+
+def _tls(table: object, path: Path) -> TlsFiles:
+    where = f"{path} [tls]"
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} must be a table with {', '.join(_TLS_KEYS)}")
+    _check_keys(table, _TLS_KEYS, where)
+    for key in _TLS_KEYS:
+        if not isinstance(table.get(key), str) or not table[key]:
+            raise UsageError(f"{where}: {key} must name a file (ecfs certs makes them)")
+    base = path.resolve().parent
+    return TlsFiles(*(str(base / table[key]) for key in _TLS_KEYS))
 
 
 def _id(pool: dict[str, Any], where: str) -> str:
@@ -141,6 +158,10 @@ def render_pool_file(file: PoolFile) -> str:
         row.update({"slot": slot, "url": url})
         drives.append(row)
     document.add("pool", pool)
+    if file.tls is not None:
+        tls = tomlkit.table()
+        tls.update({key: getattr(file.tls, key) for key in _TLS_KEYS})
+        document.add("tls", tls)
     document.add("drive", drives)
     return tomlkit.dumps(document)
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from ecfs.drive.base import Drive, Writer
-from tests.contract.places import LocalPlace, MemoryPlace, Place
+from tests.contract.places import LocalPlace, MemoryPlace, NodePlace, Place
 
 WRITER = Writer(2, "a" * 32)
 
 
-@pytest.fixture(params=["local", "local-wrapped", "memory", "memory-wrapped", "memory-node"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+@pytest.fixture(
+    params=["local", "local-wrapped", "memory", "memory-wrapped", "memory-unlocked", "node", "node-wrapped"]
+)
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     kind: str = request.param
     place: Place
     if kind.startswith("local"):
         place = LocalPlace(tmp_path / "d3", monkeypatch)
+    elif kind.startswith("node"):
+        place = NodePlace(tmp_path / "d3", monkeypatch)
     else:
-        place = MemoryPlace(lockable=not kind.endswith("node"))
+        place = MemoryPlace(lockable=not kind.endswith("unlocked"))
     place.wrapped = kind.endswith("wrapped")
-    return place
+    yield place
+    place.end()
 
 
 @pytest.fixture

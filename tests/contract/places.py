@@ -19,6 +19,7 @@ from ecfs.drive.health import HealthDrive
 from ecfs.drive.local import LocalDrive
 from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.memory_store import MemoryStore
+from tests.nodes import ThreadNode
 
 
 class Place(ABC):
@@ -53,6 +54,10 @@ class Place(ABC):
     @abstractmethod
     def failing_syncs(self) -> AbstractContextManager[None]:
         """Within the block, making anything durable fails with EIO."""
+
+    def end(self) -> None:
+        """After the test."""
+        return
 
 
 class LocalPlace(Place):
@@ -93,6 +98,20 @@ class LocalPlace(Place):
             patch.setattr(os, "fsync", fail)
             patch.setattr(os, "fdatasync", fail)
             yield
+
+
+class NodePlace(LocalPlace):
+    """A directory behind a node on loopback."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(path, monkeypatch)
+        self.node = ThreadNode(path)
+
+    def open_bare(self) -> Drive:
+        return self.node.drive()
+
+    def end(self) -> None:
+        self.node.stop()
 
 
 class MemoryPlace(Place):

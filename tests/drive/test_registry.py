@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ecfs.clock import SystemClock
-from ecfs.drive.registry import canonical_url, check_distinct, open_drive
+from ecfs.drive.registry import Access, canonical_url, check_distinct, open_drive
 from ecfs.errors import UsageError
 
 
@@ -34,10 +34,46 @@ def test_relative_to_the_current_directory_by_default() -> None:
     assert canonical_url("d0") == f"{os.getcwd()}/d0"
 
 
-@pytest.mark.parametrize("url", ["host:7000", "10.0.0.1:7000", "[::1]:7000", "grpc://host:7000", "s3://bucket/prefix"])
-def test_what_is_not_built_in_yet_says_so(url: str) -> None:
-    with pytest.raises(UsageError, match="not built into this version"):
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("host:7000", "host:7000"),
+        ("NAS-1.lan:07000", "nas-1.lan:7000"),
+        ("grpc://Host:7000", "host:7000"),
+        ("grpc://host:7000/", "host:7000"),
+        ("[::1]:7000", "[::1]:7000"),
+        ("10.0.0.1:7000", "10.0.0.1:7000"),
+    ],
+)
+def test_a_node_has_one_spelling(url: str, address: str) -> None:
+    assert canonical_url(url, "/base") == address
+    assert canonical_url(address) == address
+
+
+@pytest.mark.parametrize(
+    "url", ["grpc://host", "host:0", "host:99999", "grpc://host:7000/x", "grpc://a b:1", "grpc://"]
+)
+def test_what_names_no_node_is_bad_usage(url: str) -> None:
+    with pytest.raises(UsageError, match="HOST:PORT"):
         canonical_url(url)
+
+
+def test_two_spellings_of_one_node_are_refused() -> None:
+    check_distinct(["host:7000", "host:7001", "other:7000", "/host:7000"])
+    pairs = [("host:7000", "host:7000"), ("localhost:7000", "127.0.0.1:7000"), ("[::1]:7000", "localhost:7000")]
+    for one, other in pairs:
+        with pytest.raises(UsageError, match="same drive"):
+            check_distinct([one, "/mnt/d0", other])
+
+
+async def test_a_node_is_opened_without_asking_it() -> None:
+    drive = open_drive("nowhere.invalid:7000", slot=1, clock=SystemClock(), access=Access(pool_id="a" * 32))
+    assert (drive.url, drive.slot) == ("nowhere.invalid:7000", 1)
+
+
+def test_what_is_not_built_in_yet_says_so() -> None:
+    with pytest.raises(UsageError, match="not built into this version"):
+        canonical_url("s3://bucket/prefix")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,163 @@
+"""How a NodeDrive's calls get to its node: one connection, limits, deadlines, what may be repeated, and bulk data."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import trio
+
+from ecfs.clock import Clock
+from ecfs.drive.base import Buffer
+from ecfs.errors import DriveTimeoutError, DriveUnreachableError, ShardCorruptError, UsageError
+from ecfs.rpc import frames
+from ecfs.rpc.client import Channel, Stream, never_arrived
+from ecfs.rpc.limits import CHUNK, MAX_CALL_S, MAX_DATA, data_deadline_s
+from ecfs.rpc.methods import Method
+from ecfs.rpc.status import NodeBusyError
+from ecfs.rpc.tls import TlsFiles
+
+T = TypeVar("T")
+
+CALLS = 16
+"""Calls on their way to one node at a time; further ones wait here."""
+TRIES = 3
+PAUSE_S = 0.05
+"""Before a call is repeated, and up to twice that, by chance: many clients must not knock at the same moment."""
+
+
+class Link:
+    """A connection to the node at `address`, made when it is needed. deadline_s: for calls without bulk data.
+
+    Raises DriveErrors, without slot and key.
+    """
+
+    def __init__(self, address: str, clock: Clock, tls: TlsFiles | None, deadline_s: float) -> None:
+        self.deadline_s = deadline_s
+        self._address = address
+        self._clock = clock
+        self._tls = tls
+        self._calls = trio.CapacityLimiter(CALLS)
+        self._channel: Channel | None = None
+
+    @property
+    def channel(self) -> Channel:
+        if self._channel is None:
+            self._channel = Channel(self._address, self._tls)
+        return self._channel
+
+    def close(self) -> None:
+        """Ends every call that is on its way. The next one connects again."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    async def open(self, method: Method, request: Any) -> tuple[Stream, Any]:
+        """A stream that stays open, and its first reply."""
+        stream = self.channel.open(method, request)
+        try:
+            with trio.move_on_after(self.deadline_s):
+                reply = await stream.next()
+                if reply is None:
+                    raise DriveUnreachableError("the node ended the call")
+                return stream, reply
+            raise DriveTimeoutError(f"no answer to attach within {self.deadline_s:g} s")
+        except BaseException:
+            stream.cancel()
+            raise
+
+    async def change(self, method: Method, request: Any, timeout_s: float | None = None) -> Any:
+        """A call without bulk data, never repeated once a node may have begun with it."""
+        seconds = self.deadline_s if timeout_s is None else timeout_s
+        channel = self.channel
+        return await self._once(lambda: channel.unary(method, request, seconds), seconds)
+
+    async def ask(self, method: Method, request: Any) -> Any:
+        """A call without bulk data that changes nothing."""
+        return await self._repeat(lambda: self.channel.unary(method, request, self.deadline_s))
+
+    async def send(self, method: Method, request: Any, buffers: Sequence[Buffer], timeout_s: float) -> Any:
+        """A call that carries data there. `request.length` says how much."""
+        length = request.length
+        if length > MAX_DATA:
+            raise UsageError(f"{length} bytes are more than a node takes in one call ({MAX_DATA})")
+
+        async def call() -> Any:
+            if length <= CHUNK:
+                return await self.channel.unary(method, frames.join(request, buffers), timeout_s)
+            return await self.channel.send(method, _messages(method, request, buffers), timeout_s)
+
+        return await self._once(call, timeout_s)
+
+    async def fetch(self, method: Method, request: Any, total: int | None = None) -> tuple[Any, list[memoryview]]:
+        """A call that brings data here: the first reply and all data. total: bytes that will come, where known."""
+        if total is not None and total <= CHUNK:
+            return await self._repeat(lambda: self._fetch_one(method, request, total))
+        return await self._repeat(lambda: self._fetch_many(method, request, MAX_DATA if total is None else total))
+
+    async def _fetch_one(self, method: Method, request: Any, total: int) -> tuple[Any, list[memoryview]]:
+        frame = await self.channel.unary(method, request, data_deadline_s(self.deadline_s, total))
+        reply, data = _split(method, frame)
+        return reply, [data]
+
+    async def _fetch_many(self, method: Method, request: Any, limit: int) -> tuple[Any, list[memoryview]]:
+        first, buffers, length = None, [], 0
+        timeout_s = data_deadline_s(self.deadline_s, limit)
+        async with aclosing(self.channel.receive(method, request, timeout_s)) as replies:
+            async for frame in replies:
+                reply, data = _split(method, frame)
+                first = reply if first is None else first
+                buffers.append(data)
+                length += len(data)
+                if length > limit:
+                    raise ShardCorruptError(f"has more than {limit} bytes")
+        if first is None:
+            raise DriveUnreachableError("the node sent nothing")
+        return first, buffers
+
+    async def receive(self, method: Method, request: Any) -> AsyncGenerator[Any, None]:
+        """Replies without bulk data, one after the other, each within the deadline of the whole call."""
+        async with aclosing(self.channel.receive(method, request, MAX_CALL_S)) as replies:
+            async for reply in replies:
+                yield reply
+
+    async def _once(self, call: Callable[[], Awaitable[T]], timeout_s: float) -> T:
+        """One call, begun again for as long as a node that is busy has not begun with it."""
+        give_up = trio.current_time() + timeout_s
+        while True:
+            try:
+                async with self._calls:
+                    return await call()
+            except NodeBusyError:
+                if trio.current_time() > give_up:
+                    raise
+            await self._pause()
+
+    async def _repeat(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Something that only reads: again if it never reached a node, as when one has just been restarted."""
+        for _ in range(TRIES - 1):
+            try:
+                return await self._once(call, self.deadline_s)
+            except DriveUnreachableError as error:
+                if not never_arrived(error):
+                    raise
+            await self._pause()
+        return await self._once(call, self.deadline_s)
+
+    async def _pause(self) -> None:
+        await trio.sleep(PAUSE_S * (1 + self._clock.token(1)[0] / 255))
+
+
+def _messages(method: Method, request: Any, buffers: Sequence[Buffer]) -> Iterator[bytes]:
+    message = request
+    for piece in frames.pieces(buffers):
+        yield frames.join(message, piece)
+        message = method.request()
+
+
+def _split(method: Method, frame: bytes) -> tuple[Any, memoryview]:
+    try:
+        return frames.split(method.reply, frame)
+    except frames.FrameError as error:
+        raise DriveUnreachableError(f"the node's answer makes no sense: {error}") from error

@@ -91,7 +91,12 @@ class Mender:
                 return None
             result = Mended(stripe, length=fact.fragment_length)
             members = [m for m in self._ctx.workable() if m.slot in slots]
-            await together(partial(self._check, fact, member, result) for member in members)
+            missing = self._ctx.pool.db.ledger.masks(stripe).missing
+            for member in members:
+                if missing >> member.slot & 1:
+                    # Should it be readable all the same, then from a cache: the sync that was to cover it failed (R21).
+                    result.bad[member.slot] = ShardMissingError("was never made durable", slot=member.slot)
+            await together(partial(self._check, fact, m, result) for m in members if m.slot not in result.bad)
             if result.bad and self._ctx.fact(stripe) is not None:
                 await self._rebuild(fact, result)
             return result

@@ -15,7 +15,13 @@ from ecfs.drive.base import Drive
 from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.wrapper import DriveWrapper
 from ecfs.journal.opening import open_pool
+from tests.crash.recording import Recording
+from tests.crash.scenarios import some_files
 from tests.memory_pool import MemoryPool
+from tests.sim.healing import Healing
+from tests.sim.scheduler import simulate
+from tests.sim.steps import Step
+from tests.sim.world import World
 from tests.unit.commit.test_engine import data, make_file, write
 
 
@@ -109,3 +115,22 @@ async def test_r02_what_the_old_writer_acknowledged_before_it_was_fenced_is_hist
         assert not todo
         assert opened.db.names.lookup(1, b"f7") is not None
         opened.db.close()
+
+
+async def sync_fails_once(scratch: Path) -> None:
+    recording = Recording(World(1, scratch))
+    await recording.begin()
+    async with recording.mounted() as (mount, client):
+        await some_files(recording, client, 10)
+        recording.world.suspects.add(2)
+        recording.world.weather.script = lambda number, place, operation: (
+            "failed-flush" if (place, operation) == (2, "sync") else None
+        )
+        await recording.programs(client, [Step("write", 1, 0, 6), Step("fsync")])
+        recording.world.weather.script = None
+        assert not mount.engine.pool.members[2].in_w
+        await Healing(recording.world).mend(mount)  # proves every shard on its medium
+
+
+def test_r21_a_shard_that_a_failed_sync_left_readable_is_written_again(tmp_path: Path) -> None:
+    simulate(1, sync_fails_once, tmp_path)

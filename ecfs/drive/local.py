@@ -195,22 +195,40 @@ class LocalDrive(Drive):
         await self._change(lambda root: local_shards.prepare(root, keep))
 
     async def put(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
-        check_key(key)
         puts, generation = self._puts, self._puts.generation
-        if replace:
-            await self._change(lambda root: puts.replace(root, key, buffers), key=key)
-        else:
-            await self._change(lambda root: puts.write(root, key, buffers, generation), key=key)
+        await self._threads.run(self.putting(key, buffers, replace=replace))
         with labelled(self.slot, key):
-            puts.check(generation)
+            puts.check(generation)  # again: a sync may have failed since the thread was done
 
     async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        check_key(key)
-        return await self._run(lambda root: local_shards.read(root, key, ranges), key=key)
+        return await self._threads.run(self.reading(key, ranges))
 
     async def verify(self, key: str) -> ShardHeader:
+        return await self._threads.run(self.verifying(key))
+
+    # The same as calls that block, for a caller that has a thread for each of its clients: a storage node. Handing the
+    # work to a second thread would double what a small read costs there.
+
+    def putting(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> Callable[[], None]:
         check_key(key)
-        return await self._run(lambda root: local_shards.verify(root, key), key=key)
+        puts, generation = self._puts, self._puts.generation
+
+        def write(root: Root) -> None:
+            if replace:
+                puts.replace(root, key, buffers)
+            else:
+                puts.write(root, key, buffers, generation)
+            puts.check(generation)
+
+        return self._changing(write, key=key)
+
+    def reading(self, key: str, ranges: Sequence[tuple[int, int]]) -> Callable[[], list[bytes]]:
+        check_key(key)
+        return self._call(lambda root: local_shards.read(root, key, ranges), key=key)
+
+    def verifying(self, key: str) -> Callable[[], ShardHeader]:
+        check_key(key)
+        return self._call(lambda root: local_shards.verify(root, key), key=key)
 
     async def delete(self, key: str) -> None:
         check_key(key)
@@ -274,6 +292,20 @@ class LocalDrive(Drive):
         exclusive: bool = False,
     ) -> T:
         """Run work(root) in a thread of this drive, errors translated. missing: what ENOENT means."""
+        return await self._threads.run(self._call(work, key=key, missing=missing, exclusive=exclusive))
+
+    async def _change(self, work: Callable[[Root], T], *, key: str | None = None) -> T:
+        """`_run` for what changes the drive: refused to an older writer; ENOENT means that the drive was deleted."""
+        return await self._threads.run(self._changing(work, key=key))
+
+    def _call(
+        self,
+        work: Callable[[Root], T],
+        *,
+        key: str | None = None,
+        missing: type[DriveError] = ShardMissingError,
+        exclusive: bool = False,
+    ) -> Callable[[], T]:
         root = self._attached(exclusive=exclusive)
 
         def call() -> T:
@@ -285,17 +317,16 @@ class LocalDrive(Drive):
                     root.check()  # where the drive itself is gone, say that instead
                     raise
 
-        return await self._threads.run(call)
+        return call
 
-    async def _change(self, work: Callable[[Root], T], *, key: str | None = None) -> T:
-        """`_run` for what changes the drive: refused to an older writer; ENOENT means that the drive was deleted."""
+    def _changing(self, work: Callable[[Root], T], *, key: str | None = None) -> Callable[[], T]:
         writer = self._writer
 
         def guarded(root: Root) -> T:
             fence.judge_write(root.promised(), writer)
             return work(root)
 
-        return await self._run(guarded, key=key, missing=DriveUnreachableError, exclusive=True)
+        return self._call(guarded, key=key, missing=DriveUnreachableError, exclusive=True)
 
 
 def _let_go(root: Root) -> None:

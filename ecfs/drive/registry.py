@@ -1,6 +1,6 @@
 """URL → Drive: what a drive's name may look like, and which class is behind it.
 
-gRPC and obstore are imported when the first drive of their kind is opened: they have threads, and a daemon forks before.
+gRPC and obstore are imported when the first drive of their kind is opened: they have threads, and daemons fork before.
 """
 
 from __future__ import annotations

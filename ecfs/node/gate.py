@@ -6,44 +6,53 @@ after that has truly stopped.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
-LOOK_AGAIN_S = 0.01
+LOOK_AGAIN_S = 0.002
 
 
 class Gate:
-    """Many changes at a time, or one who is alone.
+    """Many changes at a time, each in a thread; or one who is alone, in the event loop.
 
     abandoned: how many calls were given up and still run; they may yet change the drive.
     """
 
     def __init__(self, abandoned: Callable[[], int]) -> None:
         self._abandoned = abandoned
-        self._lock = trio.Lock()
+        self._one = trio.Lock()
+        self._guard = threading.Condition()
         self._changes = 0
-        self._idle = trio.Event()
+        self._closed = False
 
-    @asynccontextmanager
-    async def change(self) -> AsyncIterator[None]:
-        async with self._lock:
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Waits while somebody is alone."""
+        with self._guard:
+            self._guard.wait_for(lambda: not self._closed)
             self._changes += 1
         try:
             yield
         finally:
-            self._changes -= 1
-            if not self._changes:
-                self._idle.set()
+            with self._guard:
+                self._changes -= 1
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """No change is on its way within the block, and none begins. Waits as long as the caller does."""
-        async with self._lock:
-            while self._changes:
-                self._idle = trio.Event()
-                await self._idle.wait()
-            while self._abandoned():  # noqa: ASYNC110 (their threads end without telling the event loop)
-                await trio.sleep(LOOK_AGAIN_S)
-            yield
+        async with self._one:
+            self._set_closed(True)
+            try:
+                while self._changes or self._abandoned():  # noqa: ASYNC110 (threads end without telling the event loop)
+                    await trio.sleep(LOOK_AGAIN_S)
+                yield
+            finally:
+                self._set_closed(False)
+
+    def _set_closed(self, closed: bool) -> None:
+        with self._guard:
+            self._closed = closed
+            self._guard.notify_all()

@@ -5,13 +5,14 @@ believes to talk to: a random number, new whenever the node started, took hold o
 client in exclusively; a call with an old one is refused, so that nothing put before a restart counts afterwards. The
 *writer* says whether it may change anything: the fence (R2), compared by every change.
 
-Everything here runs in the node's event loop. Code between two awaits is atomic.
+Async methods run in the node's event loop. The three that move or check bulk data, `put`, `read` and `verify`, run in
+the thread of their call, since two hand-overs would cost a small read more than the read itself; so does `changing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -185,11 +186,10 @@ class Served:
     async def write_blob(self, request: pb.WriteBlobRequest, buffers: Sequence[Buffer]) -> pb.WriteBlobReply:
         if request.length > MAX_BLOB:
             raise UsageError(f"a blob has {MAX_BLOB} bytes at most")
-        async with self._changing(request.caller):
-            data = b"".join(buffers)
-            await self.drive.write_blob(request.name, data)
-            if request.name == "identity":
-                self._pool_id = pool_named_in(data)
+        data = b"".join(buffers)
+        await self.drive.write_blob(request.name, data)
+        if request.name == "identity":
+            self._pool_id = pool_named_in(data)
         return pb.WriteBlobReply()
 
     # ---- shards -----------------------------------------------------------------------------------------------------
@@ -197,33 +197,30 @@ class Served:
     async def prepare(self, request: pb.PrepareRequest) -> pb.PrepareReply:
         if len(request.epochs) > MAX_EPOCHS or any(epoch >> 31 for epoch in request.epochs):
             raise UsageError("not a list of epochs")
-        async with self._changing(request.caller):
-            await self.drive.prepare(list(request.epochs))
+        await self.drive.prepare(list(request.epochs))
         return pb.PrepareReply()
 
-    async def put(self, request: pb.PutRequest, buffers: Sequence[Buffer]) -> pb.PutReply:
-        async with self._changing(request.caller):
-            voids = self._voids
-            await self.drive.put(request.key, buffers, replace=request.replace)
+    def put(self, request: pb.PutRequest, buffers: Sequence[Buffer]) -> pb.PutReply:
+        voids = self._voids
+        self.drive.putting(request.key, buffers, replace=request.replace)()
         return pb.PutReply(voids=voids)
 
-    async def read(self, request: pb.ReadRequest) -> tuple[pb.ReadReply, list[bytes]]:
+    def read(self, request: pb.ReadRequest) -> tuple[pb.ReadReply, list[bytes]]:
         self._demand(request.caller)
         ranges = [(part.offset, part.length) for part in request.ranges]
         if len(ranges) > MAX_RANGES or sum(max(0, length) for _, length in ranges) > MAX_DATA:
             raise UsageError(f"a read has {MAX_RANGES} ranges and {MAX_DATA} bytes at most")
         if any(offset >> 62 or length >> 62 > 0 or length < -1 for offset, length in ranges):
             raise UsageError("a range lies outside of any file")
-        found = await self.drive.read(request.key, ranges)
+        found = self.drive.reading(request.key, ranges)()
         return pb.ReadReply(lengths=map(len, found)), found
 
-    async def verify(self, request: pb.VerifyRequest) -> pb.VerifyReply:
+    def verify(self, request: pb.VerifyRequest) -> pb.VerifyReply:
         self._demand(request.caller)
-        return pb.VerifyReply(header=build_header(await self.drive.verify(request.key)))
+        return pb.VerifyReply(header=build_header(self.drive.verifying(request.key)()))
 
     async def delete(self, request: pb.DeleteRequest) -> pb.DeleteReply:
-        async with self._changing(request.caller):
-            await self.drive.delete(request.key)
+        await self.drive.delete(request.key)
         return pb.DeleteReply()
 
     async def list(self, request: pb.ListRequest) -> AsyncIterator[pb.Entry]:
@@ -232,7 +229,7 @@ class Served:
             yield pb.Entry(key=entry.key, size=entry.size)
 
     async def sync(self, request: pb.SyncRequest) -> pb.SyncReply:
-        async with self._changing(request.caller), self._syncing:
+        async with self._syncing:
             # Under the lock: a sync that fails while this one waits voids the puts that this one is asked about.
             if request.HasField("voids") and request.voids != self._voids:
                 raise DriveUnreachableError(
@@ -248,9 +245,8 @@ class Served:
     # ---- journal ----------------------------------------------------------------------------------------------------
 
     async def append(self, request: pb.AppendRequest, buffers: Sequence[Buffer]) -> pb.AppendReply:
-        async with self._changing(request.caller):
-            record = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-            await self.drive.append(request.segment, request.offset, record)
+        record = buffers[0] if len(buffers) == 1 else b"".join(buffers)
+        await self.drive.append(request.segment, request.offset, record)
         return pb.AppendReply()
 
     # ---- what every call is asked -----------------------------------------------------------------------------------
@@ -272,10 +268,11 @@ class Served:
         if self._hold is not None and self._hold.client != client:
             raise DriveLockedError(f"locked by {self._hold.text}")
 
-    @asynccontextmanager
-    async def _changing(self, caller: pb.Caller) -> AsyncIterator[None]:
+    @contextmanager
+    def changing(self, caller: pb.Caller) -> Iterator[None]:
+        """Around every change, from its first look at who may to the return of its last system call (R2)."""
         writer = Writer(caller.writer.epoch, caller.writer.nonce) if caller.HasField("writer") else None
-        async with self._gate.change():
+        with self._gate.change():
             if writer is not None:
                 # Before anything else: who was fenced off must hear that, and not that the node was attached anew.
                 fence.judge(self._promised, writer)

@@ -6,10 +6,11 @@ gone, cancels that work. Whatever goes wrong, the client gets a status and one l
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, nullcontext
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -30,6 +31,7 @@ Context = Any
 
 HOLDING = frozenset({"Attach", "Create"})
 """Their streams stay open for as long as the client has the drive."""
+CHANGING = frozenset({"WriteBlob", "Prepare", "Put", "Delete", "Sync", "Append"})
 ENTRIES = 1000
 """Entries of a listing in one message."""
 
@@ -70,7 +72,7 @@ class Service:
         def answer(frame: bytes, context: Context) -> bytes:
             with _answering(context), self._admitted(context):
                 request = _decode(method, frame)
-                return bytes(self._run(context, lambda: work(request)).SerializeToString())
+                return bytes(self._do(method, context, request, work, request).SerializeToString())
 
         return answer
 
@@ -88,7 +90,7 @@ class Service:
                     raise UsageError(f"more than {MAX_DATA} bytes of data in one call")
                 with self._guard.memory(max(0, length - len(data))):
                     buffers = _collect(method, frames.Assembly(length), data, incoming)
-                    return bytes(self._run(context, lambda: work(request, buffers)).SerializeToString())
+                    return bytes(self._do(method, context, request, work, request, buffers).SerializeToString())
 
         return answer
 
@@ -98,7 +100,7 @@ class Service:
         def answer(frame: bytes, context: Context) -> Iterator[bytes]:
             with _answering(context), self._admitted(context):
                 request = _decode(method, frame)
-                reply, buffers = self._run(context, lambda: work(request))
+                reply, buffers = self._do(method, context, request, work, request)
                 for piece in frames.pieces(buffers):
                     yield frames.join(reply, piece)
                     reply = method.reply()
@@ -139,6 +141,13 @@ class Service:
     def _admitted(self, context: Context) -> Iterator[None]:
         with self._guard.call(client_name(context), context.time_remaining()):
             yield
+
+    def _do(self, method: Method, context: Context, request: Any, work: Callable[..., Any], *arguments: Any) -> Any:
+        """work(…), in the event loop if it is async, else here; admitted as a change if it is one."""
+        with self._target.changing(request.caller) if method.name in CHANGING else nullcontext():
+            if inspect.iscoroutinefunction(work):
+                return self._run(context, lambda: work(*arguments))
+            return work(*arguments)
 
     def _run(self, context: Context | None, work: Callable[[], Awaitable[T]]) -> T:
         """Run work() in the event loop, cancelled when the client gives up. Raises GoneError then."""

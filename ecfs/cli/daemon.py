@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import select
-
 from ecfs.control.client import NoAnswerError
 from ecfs.control.runtime import Mounted, running
 from ecfs.errors import NotAPoolError
 from ecfs.mount.locate import find_target, mounted_at
+from ecfs.mount.patience import wait_for_end
 
 GONE_S = 30.0
 
@@ -28,12 +26,5 @@ def find_daemon(argument: str) -> Mounted:
 
 def wait_until_gone(daemon: Mounted) -> None:
     """Until the process has ended, so that whoever comes next finds the drives free."""
-    try:
-        descriptor = os.pidfd_open(daemon.pid)
-    except (ProcessLookupError, PermissionError):
-        return
-    try:
-        if not select.select([descriptor], [], [], GONE_S)[0]:
-            raise NoAnswerError(f"process {daemon.pid} has stored everything but does not end; its log: {daemon.log}")
-    finally:
-        os.close(descriptor)
+    if not wait_for_end(daemon.pid, GONE_S):
+        raise NoAnswerError(f"process {daemon.pid} has stored everything but does not end; its log: {daemon.log}")

@@ -34,10 +34,8 @@ def command(
     """
     from ecfs.mount.planning import plan_mount
 
-    plan, notes = plan_mount(pool, mountpoint, options, create=not no_create)
+    plan = plan_mount(pool, mountpoint, options, create=not no_create, tell=_say)
     plan.options = replace(plan.options, accept_loss=accept_loss)
-    for note in notes:
-        _say(note)
     if foreground:
         return _in_front(plan)
     from ecfs.mount.background import in_background

@@ -81,7 +81,9 @@ def _repairs(status: Status, name: str) -> list[str]:
     if gone:
         actions.append(f"bring {_them(gone)} back: plug in, mount or switch on what belongs there; the rest follows")
         actions.append(f"or, if it was deleted, rebuild it in its place: ecfs scrub {name}")
-        actions.append(f"or, if it is dead, rebuild it on a new disk: ecfs replace {name} {gone[0]['slot']} NEW_DIRECTORY")
+        actions.append(
+            f"or, if it is dead, rebuild it on a new disk: ecfs replace {name} {gone[0]['slot']} NEW_DIRECTORY"
+        )
     if wrong:
         actions.append(f"put the right {_them(wrong)} there, or: ecfs replace {name} {wrong[0]['slot']} NEW_DIRECTORY")
     if not away:

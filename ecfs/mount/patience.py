@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -43,3 +45,15 @@ async def patiently(pool_id: str, tell: Tell, attempt: Callable[[], Awaitable[T]
                 tell(f"waiting for process {leaving[0].pid}, which is storing what the last mount left")
                 told = True
         await trio.sleep(LOOK_AGAIN_S)
+
+
+def wait_for_end(pid: int, seconds: float) -> bool:
+    """Until a process has ended, which need not be a child of ours; False if it takes longer."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (ProcessLookupError, PermissionError):
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], seconds)[0])
+    finally:
+        os.close(descriptor)

@@ -16,28 +16,31 @@ from ecfs.mount.locate import plain_path, read_pool, shown
 from ecfs.mount.making import may_be_made, plan_pool
 from ecfs.mount.mountpoint import check_mountpoint
 from ecfs.mount.options import parse_options
-from ecfs.mount.patience import is_leaving
+from ecfs.mount.patience import LEAVING_S, Tell, is_leaving, wait_for_end
 from ecfs.mount.serving import Plan
 from ecfs.mount.unmount import clear_stale
 from ecfs.pool.poolfile import PoolFile
 
 
-def plan_mount(pool: Path, mountpoint: str, options: Sequence[str], *, create: bool) -> tuple[Plan, list[str]]:
-    """The plan, and what to tell. Raises EcfsError; nothing was changed then, except that stale mounts are gone."""
+def plan_mount(pool: Path, mountpoint: str, options: Sequence[str], *, create: bool, tell: Tell) -> Plan:
+    """The plan. Raises EcfsError; nothing was changed then, except that stale mounts are gone."""
     chosen = parse_options(options)
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         raise UsageError("/dev/fuse can't be opened: load the kernel's fuse module, or use ecfs put and ecfs get")
     file, make = _pool_file(pool, create=create)
     _refuse_second(file)
-    notes = _clear_stale(file, mountpoint)
+    _let_leave(file, mountpoint, tell)
+    for note in _clear_stale(file, mountpoint):
+        tell(note)
     base = str(file.path.parent)
     point, said = check_mountpoint(mountpoint, [canonical_url(url, base) for url in file.urls])
     name = str(file.path.parent).strip("/").replace("/", "-")
-    plan = Plan(file, point, chosen, SystemClock(), make, _nothing, _nothing, str(log_file(name)))
-    return plan, notes + said
+    for note in said:
+        tell(note)
+    return Plan(file, point, chosen, SystemClock(), make, tell, _nothing, str(log_file(name)))
 
 
-def _nothing(text: str = "") -> None:
+def _nothing() -> None:
     """Until somebody listens."""
 
 
@@ -57,6 +60,15 @@ def _refuse_second(file: PoolFile) -> None:
         if daemon.pool_id == file.pool_id and not is_leaving(daemon):
             where = shown(Path(daemon.mountpoint))
             raise PoolLockedError(f"the pool is mounted on {where} already, by process {daemon.pid}")
+
+
+def _let_leave(file: PoolFile, mountpoint: str, tell: Tell) -> None:
+    """Whoever is about to give this folder or this pool back gets the time to do so (R14)."""
+    point = plain_path(mountpoint)
+    for daemon in running():
+        if is_leaving(daemon) and (daemon.mountpoint == point or daemon.pool_id == file.pool_id):
+            tell(f"waiting for process {daemon.pid}, which is storing what the last mount left")
+            wait_for_end(daemon.pid, LEAVING_S)
 
 
 def _clear_stale(file: PoolFile, mountpoint: str) -> list[str]:

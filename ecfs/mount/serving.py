@@ -152,6 +152,7 @@ class Daemon:
                 _log.info("%s: ending", signal.Signals(number).name)
                 self._opening.cancel()
                 self._asked_to_end.set()
+                self.registration.set_state(LEAVING)
 
     async def _when_asked(self) -> None:
         await self._asked_to_end.wait()

@@ -55,6 +55,24 @@ def test_a_mount_right_after_an_unmount_waits_for_the_last_one(pool: Pool, tree:
         assert len(list(pool.mnt.iterdir())) == number + 1
 
 
+def test_a_mount_right_after_a_signal_waits_too(pool: Pool) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        pid = pool.place.pid()
+        (pool.mnt / str(number)).write_bytes(b"x")
+        os.kill(pid, number)
+        subprocess.run(["sleep", "0.05"], check=True)
+        pool.mount()
+        assert pool.place.pid() != pid
+        assert (pool.mnt / str(number)).read_bytes() == b"x"
+
+
+def test_the_kernel_may_read_ahead(pool: Pool) -> None:
+    device = pool.mnt.stat().st_dev
+    setting = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    if os.access(setting, os.W_OK):
+        assert int(setting.read_text()) == 2048
+
+
 def test_a_dead_mount_is_cleared_by_the_next_one(pool: Pool) -> None:
     (pool.mnt / "file").write_bytes(b"kept")
     pool.ecfs("sync", "mnt")

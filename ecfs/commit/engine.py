@@ -186,6 +186,8 @@ class Engine:
         while self.committed < target:
             await self._progress.wait()
             self._raise_if_failed()
+            if self._pending is None and not self._has_work():
+                return  # what was to be committed, a drive that left, went into the commit that was on its way
 
     def _raise_if_failed(self) -> None:
         if self.fenced:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 
 from ecfs.clock import SystemClock
 from ecfs.commit.engine import Engine
@@ -81,6 +82,28 @@ async def test_two_drives_die_under_writes_and_reads_go_on(pool: MemoryPool) -> 
     async with pool.engine() as engine:
         assert await engine.read(INO, 0, 9_000_000) == data(9_000_000)
         assert engine.pool.members.out_slots() == {0, 3}
+
+
+async def test_sync_returns_when_the_commit_on_its_way_took_its_reason_along(pool: MemoryPool) -> None:
+    """A drive leaves while a record is appended; a sync that begins then has no commit of its own to wait for."""
+    async with pool.engine() as engine, trio.open_nursery() as nursery:
+        await make_file(engine)
+        returned = trio.Event()
+
+        async def sync() -> None:
+            await engine.sync()
+            returned.set()
+
+        def on_operation(operation: str, key: str) -> None:
+            if operation == "append" and engine.pool.members[5].up:
+                engine.pool.members.take_down(5, "absent", "unplugged")
+                nursery.start_soon(sync)
+
+        pool.drives[0].on_operation = on_operation
+        await engine.sync()
+        with trio.fail_after(5):
+            await returned.wait()
+        assert not engine.pool.members[5].in_w
 
 
 async def test_with_three_drives_gone_opening_refuses(pool: MemoryPool) -> None:

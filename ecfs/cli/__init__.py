@@ -98,6 +98,8 @@ def _failed(error: Exception) -> int:
     if known is not None:
         return _complain(str(known), known.exit_status)
     first = next(leaves(error))
+    if isinstance(first, OSError) and first.filename and first.strerror:
+        return _complain(f"{os.fsdecode(first.filename)}: {first.strerror}", 2)  # says all that there is to say
     text = f"{type(first).__name__}: {first}"
     return _complain(f"unexpected error, please report it ({text}); ECFS_DEBUG=1 shows where", 2)
 

@@ -60,7 +60,9 @@ async def make_pool(file: PoolFile, clock: Clock) -> PoolFile:
         try:
             pool_id = await create_pool(drives, file.geometry, clock=clock, scratch=scratch, owner=owner)
         except DriveError as error:
-            raise RefusedError(f"{error}; no pool was made: remove what was begun, then try again") from error
+            place = file.path.parent if error.slot is None else drives[error.slot].url
+            text = f"{place}: {error.args[0]}; no pool was made: remove what was begun, then try again"
+            raise RefusedError(text) from error
         made = replace(file, pool_id=pool_id)
         text = with_pool_id(file.path.read_text(), pool_id) if file.path.exists() else render_pool_file(made)
         save_text(file.path, text)

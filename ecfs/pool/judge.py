@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from ecfs.drive.base import Drive
@@ -20,6 +21,8 @@ from ecfs.errors import (
     ShardMissingError,
 )
 from ecfs.pool.identity import JOINING, Identity, decode_identity
+
+PARTLY_DELETED = "partly deleted"
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ async def look(drive: Drive, *, exclusive: bool) -> Sight:
     try:
         await drive.attach(exclusive=exclusive)
     except DriveLockedError as error:
-        raise PoolLockedError(f"{drive.url}: {error.args[0]}") from error
+        text = str(error.args[0])
+        raise PoolLockedError(text if drive.url in text else f"{drive.url}: {text}") from error
     except DriveWrongError as error:
         return Sight(drive, "wrong", str(error.args[0]))
     except DriveError as error:
@@ -60,9 +64,22 @@ async def _read(drive: Drive) -> Sight:
         return Sight(drive, "wrong", f"identity damaged ({error})")
     except DriveError as error:
         return Sight(drive, "absent", str(error.args[0]))
+    if gone := await _gone(drive):
+        return Sight(drive, "wrong", f"{PARTLY_DELETED}: {gone} is gone", identity)
     if identity.state == JOINING:
         return Sight(drive, "joining", "was being added when the pool stopped", identity)
     return Sight(drive, "member", "", identity)
+
+
+async def _gone(drive: Drive) -> str:
+    """What of a drive's frame was deleted although its identity is there: then its shards are gone, too."""
+    for prefix in ("s/", "c/", "j/"):
+        try:
+            async with aclosing(drive.list(prefix)) as entries:
+                await anext(entries, None)
+        except DriveError:
+            return prefix
+    return ""
 
 
 def pool_of(sights: Iterable[Sight]) -> str | None:

@@ -32,6 +32,7 @@ BAD = [
     ("create missing/new", "does not exist"),
     ("create file", "not valid TOML"),
     ("create drives/pool.toml", "is a pool already"),
+    ("create " + "x" * 300, "File name too long"),
     ("create nowhere.toml", "does not exist"),
     ("create drives/pool.toml a b c d e f", "lists the drives itself"),
     ("create new drives/d0 b c d e f", "is not empty"),

@@ -25,16 +25,26 @@ if TYPE_CHECKING:
     help="Where a commit is missing on every drive that is here: go back to the newest state that is whole. "
     "Nothing is deleted.",
 )
+@click.option("--tls", type=click.Path(path_type=Path), metavar="FOLDER", help="For a list of nodes: from ecfs certs.")
 def command(
-    pool: Path, mountpoint: str, foreground: bool, options: tuple[str, ...], no_create: bool, accept_loss: bool
+    pool: Path,
+    mountpoint: str,
+    foreground: bool,
+    options: tuple[str, ...],
+    no_create: bool,
+    accept_loss: bool,
+    tls: Path | None,
 ) -> int:
     """Mount POOL on the folder MOUNTPOINT; returns when it works.
 
-    In a directory that has no pool.toml and whose d0 … d5 are absent or empty, a pool is made first.
+    POOL is a directory, a pool file, or a comma-separated list of drives such as nas1:9001,nas2:9001,… In a directory
+    that has no pool.toml and whose d0 … d5 are absent or empty, or on six vacant drives, a pool is made first.
     """
     from ecfs.mount.planning import plan_mount
+    from ecfs.rpc.tls import client_files
 
-    plan = plan_mount(pool, mountpoint, options, create=not no_create, tell=_say)
+    files = None if tls is None else client_files(tls)
+    plan = plan_mount(pool, mountpoint, options, create=not no_create, tell=_say, tls=files)
     plan.options = replace(plan.options, accept_loss=accept_loss)
     if foreground:
         return _in_front(plan)

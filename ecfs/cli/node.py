@@ -25,9 +25,9 @@ def command(directory: Path, listen: str, tls: Path | None, insecure: bool) -> N
 
         from ecfs.clock import SystemClock
         from ecfs.mount.background import log_to
-        from ecfs.node.certs import node_files
         from ecfs.node.listen import bind_name, parse_listen
         from ecfs.node.server import NodePlan, serve_node
+        from ecfs.rpc.tls import node_files
 
     host, port = parse_listen(listen)
     files = None if tls is None else node_files(tls)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,6 +77,7 @@ def _without_argument(daemons: list[Mounted]) -> Target:
 
 
 def _by_pool(pool: Path, daemons: list[Mounted]) -> Target:
+    pool = place_of(pool)
     path = os.path.realpath(pool / POOL_FILE if pool.is_dir() else pool)
     for daemon in daemons:
         if daemon.pool_file == path:
@@ -88,6 +91,7 @@ def read_pool(pool: Path) -> PoolFile:
 
     Raises NotAPoolError (also for a list of drives of which no pool was made), UsageError.
     """
+    pool = place_of(pool)
     if pool.is_dir() and not (pool / POOL_FILE).exists() and any(pool.glob("d[0-9]*/*")):
         name = shown(pool)
         raise NotAPoolError(f"{name} has drives but no {POOL_FILE}; this writes it again: ecfs mount {name} MOUNTPOINT")
@@ -95,6 +99,35 @@ def read_pool(pool: Path) -> PoolFile:
     if not file.pool_id:
         raise NotAPoolError(f"{shown(pool)} lists drives, but no pool was made of them: ecfs create {shown(pool)}")
     return replace(file, path=Path(os.path.realpath(file.path)))
+
+
+def urls_in(pool: Path) -> tuple[str, ...]:
+    """The drives that POOL names by a comma-separated list, canonical; none if it is no list. Raises UsageError."""
+    text = str(pool)
+    if "," not in text or os.path.lexists(pool):
+        return ()
+    # As a path, grpc://host has lost a slash.
+    return tuple(canonical_url(re.sub(r"^([a-z0-9]+):/(?=[^/])", r"\1://", url)) for url in text.split(",") if url)
+
+
+def place_of(pool: Path) -> Path:
+    """Where the pool file of POOL lies: for a list of drives, among this user's state."""
+    urls = urls_in(pool)
+    if not urls:
+        return pool
+    digest = hashlib.blake2b("\n".join(sorted(urls)).encode(), digest_size=6).hexdigest()
+    first = re.sub(r"[^A-Za-z0-9.-]+", "-", min(urls)).strip("-")
+    return state_directory() / f"{first}-{digest}.toml"
+
+
+def state_directory() -> Path:
+    """Where pool files of pools that were named by their drives are kept."""
+    if chosen := os.environ.get("ECFS_STATE_DIR"):
+        return Path(chosen).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/ecfs")
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local/state") / "ecfs"
 
 
 def _try_read(path: Path) -> PoolFile | None:

@@ -12,29 +12,36 @@ from ecfs.control.runtime import leftovers, running
 from ecfs.drive.registry import canonical_url
 from ecfs.errors import NotAPoolError, PoolLockedError, UsageError
 from ecfs.mount.background import log_file
-from ecfs.mount.locate import plain_path, read_pool, shown
+from ecfs.mount.locate import place_of, plain_path, read_pool, shown, urls_in
 from ecfs.mount.making import may_be_made, plan_pool
 from ecfs.mount.mountpoint import check_mountpoint
 from ecfs.mount.options import parse_options
 from ecfs.mount.patience import LEAVING_S, Tell, is_leaving, wait_for_end
 from ecfs.mount.serving import Plan
 from ecfs.mount.unmount import clear_stale
-from ecfs.pool.poolfile import PoolFile
+from ecfs.mount.url_list import planned_by_list
+from ecfs.pool.poolfile import POOL_FILE, PoolFile
+from ecfs.rpc.tls import TlsFiles
 
 
-def plan_mount(pool: Path, mountpoint: str, options: Sequence[str], *, create: bool, tell: Tell) -> Plan:
-    """The plan. Raises EcfsError; nothing was changed then, except that stale mounts are gone."""
+def plan_mount(
+    pool: Path, mountpoint: str, options: Sequence[str], *, create: bool, tell: Tell, tls: TlsFiles | None = None
+) -> Plan:
+    """The plan. Raises EcfsError; nothing was changed then, except that stale mounts are gone.
+
+    tls: certificates for a list of nodes; a pool file names its own.
+    """
     chosen = parse_options(options)
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         raise UsageError("/dev/fuse can't be opened: load the kernel's fuse module, or use ecfs put and ecfs get")
-    file, make = _pool_file(pool, create=create)
+    file, make = _pool_file(pool, tls, create=create)
     _refuse_second(file)
     _let_leave(file, mountpoint, tell)
     for note in _clear_stale(file, mountpoint):
         tell(note)
     base = str(file.path.parent)
     point, said = check_mountpoint(mountpoint, [canonical_url(url, base) for url in file.urls])
-    name = str(file.path.parent).strip("/").replace("/", "-")
+    name = str(file.path.parent if file.path.name == POOL_FILE else file.path).strip("/").replace("/", "-")
     for note in said:
         tell(note)
     return Plan(file, point, chosen, SystemClock(), make, tell, _nothing, str(log_file(name)))
@@ -44,11 +51,16 @@ def _nothing() -> None:
     """Until somebody listens."""
 
 
-def _pool_file(pool: Path, *, create: bool) -> tuple[PoolFile, bool]:
-    """The pool file with an absolute path, and whether its pool must be made first."""
+def _pool_file(pool: Path, tls: TlsFiles | None, *, create: bool) -> tuple[PoolFile, bool]:
+    """The pool file with an absolute path, and whether its pool must be found or made first."""
+    urls = urls_in(pool)
+    if tls is not None and not urls:
+        raise UsageError("--tls is for a list of nodes; a pool file names its certificates under [tls]")
     try:
         return read_pool(pool), False
     except NotAPoolError:
+        if urls:
+            return planned_by_list(place_of(pool), urls, tls, create=create), True
         if not (create and pool.is_dir() and may_be_made(pool)):
             raise
     file = plan_pool(pool, 4, 2)

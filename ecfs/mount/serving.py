@@ -29,8 +29,9 @@ from ecfs.mount.options import MountOptions
 from ecfs.mount.patience import Tell, patiently
 from ecfs.mount.scratch import scratch_directory
 from ecfs.mount.unmount import unmount
+from ecfs.mount.url_list import find_pool
 from ecfs.mount.volume import Volume, open_patiently, run_volume
-from ecfs.pool.poolfile import PoolFile
+from ecfs.pool.poolfile import POOL_FILE, PoolFile
 
 _log = logging.getLogger(__name__)
 
@@ -71,12 +72,25 @@ async def serve(plan: Plan) -> bool:
 
 async def _make(plan: Plan) -> PoolFile:
     """The pool that is to be mounted where there is no pool file."""
+    if plan.file.path.name != POOL_FILE:
+        return await _find_or_make(plan)
     restored = await restore_pool_file(plan.file.path.parent, plan.clock)
     if restored is not None:
         plan.say(f"{shown(restored.path)} was missing; wrote it again from what the drives say")
         return restored
     file = await make_pool(plan.file, plan.clock)
     plan.say(f"made a new pool in {shown(file.path.parent)} ({file.k} data + {file.m} parity drives)")
+    return file
+
+
+async def _find_or_make(plan: Plan) -> PoolFile:
+    """The pool of a list of drives that was never mounted here before."""
+    plan.file.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = await find_pool(plan.file, plan.clock)
+    if found is not None:
+        return found
+    file = await make_pool(plan.file, plan.clock)
+    plan.say(f"made a new pool ({file.k} data + {file.m} parity drives); its file: {file.path}")
     return file
 
 

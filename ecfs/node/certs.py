@@ -22,7 +22,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ecfs.clock import Clock, utc
 from ecfs.errors import UsageError
-from ecfs.rpc.tls import TlsFiles
 
 DAY_NS = 86_400 * 1_000_000_000
 DAYS = 3650
@@ -32,18 +31,6 @@ NODE = "node"
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 Key = ec.EllipticCurvePrivateKey
-
-
-def node_files(folder: Path) -> TlsFiles:
-    return _files(folder, NODE)
-
-
-def client_files(folder: Path) -> TlsFiles:
-    return _files(folder, CLIENT)
-
-
-def _files(folder: Path, name: str) -> TlsFiles:
-    return TlsFiles(str(folder / "ca.crt"), str(folder / f"{name}.crt"), str(folder / f"{name}.key"))
 
 
 def make_certs(directory: Path, hosts: Sequence[str], clock: Clock, days: int = DAYS) -> list[Path]:

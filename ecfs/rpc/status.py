@@ -99,8 +99,9 @@ def error_of(
     if kind is not None:
         return kind(text[:MAX_TEXT])  # type: ignore[return-value]
     known, meaning = _EXPLAINED.get(code, (DriveUnreachableError, "the call failed"))
-    detail = " ".join(text.split())[:200]
-    return known(f"{meaning} ({code.name.lower()}{': ' + detail if detail else ''})")
+    # What gRPC says of a connection is a chain that ends in the reason.
+    detail = " ".join(text.split()).rpartition(": ")[2][:200] or code.name.lower()
+    return known(f"{meaning} ({detail})")
 
 
 def was_said_by_node(metadata: Iterable[Any] | None) -> bool:

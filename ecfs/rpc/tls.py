@@ -21,6 +21,21 @@ class TlsFiles:
         return _read(self.ca, b"CERTIFICATE"), _read(self.cert, b"CERTIFICATE"), _read(self.key, b"PRIVATE KEY")
 
 
+def node_files(folder: Path) -> TlsFiles:
+    """What `ecfs certs` made for a node."""
+    return _files(folder, "node")
+
+
+def client_files(folder: Path) -> TlsFiles:
+    """What `ecfs certs` made for hosts that mount."""
+    return _files(folder, "client")
+
+
+def _files(folder: Path, name: str) -> TlsFiles:
+    absolute = folder.absolute()
+    return TlsFiles(str(absolute / "ca.crt"), str(absolute / f"{name}.crt"), str(absolute / f"{name}.key"))
+
+
 def _read(path: str, kind: bytes) -> bytes:
     try:
         data = Path(path).read_bytes()

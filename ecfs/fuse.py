@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import pyfuse3
+import trio
 from pyfuse3 import (
     EntryAttributes,
     FileInfo,
@@ -35,6 +36,7 @@ from ecfs.fs.core import Caller
 from ecfs.fs.errors import FsError, Use, errno_of
 from ecfs.fs.filesystem import FileSystem
 from ecfs.fs.rename import Place
+from ecfs.fuse_loop import stand_in
 from ecfs.meta import Inode
 
 _log = logging.getLogger(__name__)
@@ -319,8 +321,12 @@ def mount_fuse(operations: EcfsOperations, mountpoint: str, options: set[str]) -
     pyfuse3.init(operations, mountpoint, options)
 
 
-async def run_fuse(*, min_tasks: int = 1, max_tasks: int = 64) -> None:
-    """Serve until the folder is unmounted or `stop_fuse` is called. At most `max_tasks` requests at once."""
+async def run_fuse(*, min_tasks: int = 1, max_tasks: int = 64, poll: bool = True) -> None:
+    """Serve until the folder is unmounted or `stop_fuse` is called. At most `max_tasks` requests at once.
+
+    poll: take requests that are already there without going through the event loop, see `fuse_loop`.
+    """
+    pyfuse3.trio = stand_in() if poll else trio  # type: ignore[attr-defined]
     await pyfuse3.main(min_tasks=min_tasks, max_tasks=max_tasks)
 
 

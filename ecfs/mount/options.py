@@ -23,6 +23,8 @@ _KNOWN = {
     "dev": {"dev": True},
     "nodev": {"dev": False},
     "writeback": {"writeback": True},
+    "poll": {"poll": True},
+    "nopoll": {"poll": False},
 }
 
 
@@ -40,6 +42,8 @@ class MountOptions:
     suid: bool = False
     dev: bool = False
     writeback: bool = False
+    poll: bool = True
+    """Look for the next request before going to sleep: many small requests are answered twice as fast."""
 
 
 def parse_options(texts: Iterable[str]) -> MountOptions:

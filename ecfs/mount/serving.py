@@ -138,7 +138,7 @@ class Daemon:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._when_asked)
                 nursery.start_soon(self._announce)
-                await _serve_until_unmounted()
+                await _serve_until_unmounted(poll=self.plan.options.poll)
                 nursery.cancel_scope.cancel()
         finally:
             unmount_fuse(mounted=mount_on(self.plan.point) is not None)
@@ -173,9 +173,9 @@ class Daemon:
         await self.end(force=True)
 
 
-async def _serve_until_unmounted() -> None:
+async def _serve_until_unmounted(*, poll: bool) -> None:
     try:
-        await run_fuse()
+        await run_fuse(poll=poll)
     except Exception:
         # Nothing more can be served, but everything answered so far must still be committed.
         _log.exception("serving requests ended with an error")

@@ -1,0 +1,101 @@
+"""The stand-in for pyfuse3's trio: quick when there is work, fair to everybody else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import trio
+import trio.testing
+
+from ecfs.fuse_loop import TURN, PollFirst, QuickLock, stand_in
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+async def test_what_is_readable_is_taken_without_giving_way(pipe: tuple[int, int]) -> None:
+    os.write(pipe[1], b"x")
+    polling = PollFirst()
+    with trio.testing.assert_no_checkpoints():
+        await polling.wait_readable(pipe[0])
+
+
+async def test_other_tasks_run_although_requests_never_end(pipe: tuple[int, int]) -> None:
+    os.write(pipe[1], b"x")
+    polling, turns = PollFirst(), 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        for _ in range(TURN * 10):
+            await polling.wait_readable(pipe[0])
+        nursery.cancel_scope.cancel()
+    assert turns >= 9
+
+
+async def test_a_thread_that_finishes_ends_the_wait(pipe: tuple[int, int]) -> None:
+    """With a patience of 5 s, a thread's answer still comes at once: it wakes the poll."""
+    polling = PollFirst(patience_s=5)
+    with trio.fail_after(3):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(polling.wait_readable, pipe[0])
+            await trio.testing.wait_all_tasks_blocked()
+            await trio.to_thread.run_sync(lambda: None)
+            nursery.cancel_scope.cancel()
+
+
+async def test_it_sleeps_until_there_is_something(pipe: tuple[int, int]) -> None:
+    polling = PollFirst()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(polling.wait_readable, pipe[0])
+        await trio.testing.wait_all_tasks_blocked()
+        os.write(pipe[1], b"x")
+
+
+async def test_the_lock_lets_one_in_and_hands_over_in_order() -> None:
+    lock, inside, order = QuickLock(), 0, []
+
+    async def enter(number: int) -> None:
+        nonlocal inside
+        async with lock:
+            inside += 1
+            assert inside == 1
+            order.append(number)
+            await trio.lowlevel.checkpoint()
+            inside -= 1
+
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(enter, number)
+    assert sorted(order) == list(range(5))
+    with trio.testing.assert_no_checkpoints():
+        async with lock:
+            pass
+
+
+async def test_a_waiter_that_is_cancelled_does_not_keep_the_lock() -> None:
+    lock = QuickLock()
+    async with lock:
+        with trio.move_on_after(0.01):
+            async with lock:
+                raise AssertionError("two inside")
+    async with lock:
+        pass
+
+
+def test_it_offers_what_pyfuse3_takes_from_trio() -> None:
+    offered = stand_in()
+    assert offered.open_nursery is trio.open_nursery
+    assert offered.lowlevel.notify_closing is trio.lowlevel.notify_closing

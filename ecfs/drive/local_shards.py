@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from ecfs.drive.held import make_directory, open_directory, read_exactly
 from ecfs.drive.local_create import IDENTITY
-from ecfs.drive.local_listing import EPOCH
+from ecfs.drive.local_listing import EPOCH, LAYOUT
 from ecfs.drive.local_puts import Puts
 from ecfs.drive.local_root import Root
 from ecfs.drive.shards import check_whole_shard
@@ -19,9 +19,15 @@ from ecfs.shard import ShardHeader
 
 
 def prepare(root: Root, epochs: Set[int]) -> None:
-    """Make the directories of these epochs, durably, and remove those of others that are empty."""
+    """Make the directories of these epochs, durably, and remove those of others that are empty.
+
+    Also s, c and j where a partly deleted drive is taken in again; whoever calls this on one has recorded that.
+    """
     names = {f"{epoch:08x}" for epoch in epochs}
     with root.directory.use() as directory:
+        for name in LAYOUT:
+            make_directory(name, directory)
+        os.fsync(directory)
         held = open_directory("s", directory)
         try:
             for name in names:

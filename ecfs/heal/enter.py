@@ -30,8 +30,8 @@ LOCK_PATIENCE_S = 0.5
 class Arrival:
     """A drive on its way into a slot. tape: what its journal is written as until it has the slot.
 
-    fresh: a new drive, which has nothing until it is filled; `filled`: stripes up to this id were put on it before,
-    except those in `holes`.
+    emptied: it lost shards, nobody knows which. fresh: a new drive, which has nothing until it is filled; `filled`:
+    stripes up to this id were put on it before, except those in `holes`.
     """
 
     slot: int
@@ -39,6 +39,7 @@ class Arrival:
     drive_id: str
     tape: int
     fresh: bool = False
+    emptied: bool = False
     filled: int = 0
     holes: list[int] = field(default_factory=list)
     present: list[int] = field(default_factory=list)
@@ -76,7 +77,9 @@ class Entrance:
         pool, drive = self._ctx.pool, Impatient(arrival.drive)
         await drive.fence(pool.writer)
         arrival.location = location_json(await drive.location())
-        if not arrival.fresh:
+        if arrival.emptied:
+            await self._record_unknown(arrival, 0)
+        elif not arrival.fresh:
             await self._record_rollback(arrival, await shown_by(pool, drive))
         await drive.prepare(pool.live_epochs())
         await copy_history(pool, arrival.tape, drive)
@@ -87,10 +90,15 @@ class Entrance:
         pool, member = self._ctx.pool, self._ctx.pool.members[arrival.slot]
         if shown >= (pool.seq if member.in_w else member.confirmed[1]):
             return
+        pool.members.note(arrival.slot, "rolled-back", f"shows commit {shown} only: an older copy of this drive")
+        await self._record_unknown(arrival, shown)
+
+    async def _record_unknown(self, arrival: Arrival, shown: int) -> None:
+        """Every stripe that came after commit `shown` may be missing on it."""
+        pool = self._ctx.pool
         low = first_id_after(pool.db.drives.epochs(), shown)
         high = stripe_id(pool.writer.epoch, pool.next_stripe)
         gaps = with_unknown(pool.db.ledger.gaps(arrival.slot), low, high)
-        pool.members.note(arrival.slot, "rolled-back", f"shows commit {shown} only: an older copy of this drive")
         await self._ctx.engine.record(Outcome(gaps={arrival.slot: gaps}))
 
     # ---- the last steps ---------------------------------------------------------------------------------

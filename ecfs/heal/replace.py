@@ -35,8 +35,10 @@ class Replacer:
         member = ctx.pool.members[slot]
         drive = ctx.open_drive(url, slot)
         await self._refuse(slot, drive)
-        arrival = await self._joiner.create(slot, drive)
+        if not member.up:
+            ctx.entering.add(slot)  # nobody else takes in what comes back at its old place from here on
         try:
+            arrival = await self._joiner.create(slot, drive)
             if member.up:
                 await self._fill(arrival)
             old = member.drive
@@ -44,6 +46,8 @@ class Replacer:
         except BaseException:
             await drive.close()
             raise
+        finally:
+            ctx.entering.discard(slot)
         if old is not None and old is not member.drive:
             await old.close()
         self._job.found("drive", f"drive {slot} is now {drive.url}", repaired=True, slot=slot)

@@ -9,11 +9,13 @@ from ecfs.errors import (
     CorruptError,
     DriveError,
     DriveLockedError,
+    DriveUnreachableError,
     EcfsError,
     FencedError,
     ShardCorruptError,
     ShardMissingError,
 )
+from ecfs.geometry import counter_of
 from ecfs.heal.context import Impatient
 from ecfs.heal.enter import Arrival
 from ecfs.heal.join import Joiner
@@ -21,6 +23,7 @@ from ecfs.heal.part import Job
 from ecfs.journal.segments import Collected, collect
 from ecfs.journal.superblock import decode_superblock
 from ecfs.pool.identity import JOINING, Identity, decode_identity
+from ecfs.pool.judge import PARTLY_DELETED
 from ecfs.shard import parse_key
 
 
@@ -73,8 +76,15 @@ class Restorer:
         return ""
 
     async def _resume(self, slot: int, drive: Drive, identity: Identity) -> str | None:
-        """A joining drive that a crash left behind. Any other was judged by the watch already."""
-        pool = self._job.ctx.pool
+        """A joining drive that a crash left behind, or one of ours whose directories were deleted.
+
+        Any other was judged by the watch already.
+        """
+        pool, member = self._job.ctx.pool, self._job.ctx.pool.members[slot]
+        row = pool.db.drives.row(slot)
+        if member.reason.startswith(PARTLY_DELETED) and row is not None and row.drive_id == identity.drive_id:
+            await self._joiner.entrance.enter(Arrival(slot, drive, row.drive_id, tape=slot, emptied=True))
+            return ""
         ours = identity.pool_id == pool.pool_id.hex() and identity.slot == slot and identity.state == JOINING
         if not ours or pool.db.drives.is_retired(identity.drive_id):
             return None
@@ -119,18 +129,26 @@ class Restorer:
 
     async def _foreign(self, slot: int, drive: Drive) -> str:
         """What lies there that is not a valid shard of this pool and slot; "" if nothing."""
-        patient, pool = Impatient(drive), self._job.ctx.pool
+        patient = Impatient(drive)
         if strays := await patient.strays(1):
             return f"{strays[0]} is not ours"
         for prefix in ("s/", "c/"):
-            async with aclosing(patient.list(prefix)) as entries:
-                async for entry in entries:
-                    header = None
-                    try:
-                        header = await patient.verify(entry.key)
-                    except (ShardCorruptError, ShardMissingError):
-                        return f"{entry.key} is not a valid shard"
-                    index = pool.geometry.index_of(parse_key(entry.key)[1] & 0xFFFFFFFF, slot)
-                    if header.pool_id != pool.pool_id or header.index != index:
-                        return f"{entry.key} is a shard of another pool or slot"
+            try:
+                async with aclosing(patient.list(prefix)) as entries:
+                    async for entry in entries:
+                        if why := await self._foreign_shard(slot, patient, entry.key):
+                            return why
+            except DriveUnreachableError:
+                continue  # that directory is gone, and with it all that was in it
+        return ""
+
+    async def _foreign_shard(self, slot: int, drive: Drive, key: str) -> str:
+        pool = self._job.ctx.pool
+        try:
+            header = await drive.verify(key)
+            index = pool.geometry.index_of(counter_of(parse_key(key)[1]), slot)
+        except (CorruptError, ShardCorruptError, ShardMissingError):
+            return f"{key} is not a valid shard"
+        if header.pool_id != pool.pool_id or header.index != index:
+            return f"{key} is a shard of another pool or slot"
         return ""

@@ -32,7 +32,8 @@ class Scrub:
         if not job.dry_run:
             async with trio.open_nursery() as nursery:
                 await self._watch.sweep(nursery, at_once=True)
-            await self._restorer.run()
+            async with self._watch.sweeping:
+                await self._restorer.run()
         job.meter.add_total(stripes.total() + checkpoints.total())
         if not job.dry_run:
             await self._rebuild()

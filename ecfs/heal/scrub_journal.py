@@ -41,10 +41,12 @@ class CheckpointCheck:
         pool = self._job.ctx.pool
         async with self._job.ctx.engine.checkpointer.lock:  # a new checkpoint would prune one under our feet
             for checkpoint in pool.checkpoints:
-                for fact in checkpoint.facts(pool.geometry):
-                    await self._check(fact)
+                for fact, row in zip(checkpoint.facts(pool.geometry), checkpoint.stripes, strict=True):
+                    await self._check(fact, frozenset(row[3]))
 
-    async def _check(self, fact: StripeFact) -> None:
+    async def _check(self, fact: StripeFact, holders: frozenset[int]) -> None:
+        """holders: slots that had it when it was written; a drive that was away then gets it now, which is no
+        finding: every opening knew."""
         pool = self._job.ctx.pool
         bad: dict[int, DriveError] = {}
         for member in pool.members.writable():
@@ -58,9 +60,9 @@ class CheckpointCheck:
                 pool.members.drive_failed(member.slot, error)
             await self._job.checked(member.slot, shard_size(fact.fragment_length))
         if bad:
-            await self._repair(fact, bad)
+            await self._repair(fact, bad, holders)
 
-    async def _repair(self, fact: StripeFact, bad: dict[int, DriveError]) -> None:
+    async def _repair(self, fact: StripeFact, bad: dict[int, DriveError], holders: frozenset[int]) -> None:
         job, pool = self._job, self._job.ctx.pool
         try:
             shards = await rebuild_shards(fact, set(bad), pool.members, pool.pool_id)
@@ -75,7 +77,8 @@ class CheckpointCheck:
                 await check_shard(drive, fact, slot, pool.pool_id)
 
             done = await job.change(pool.members[slot], write)
-            job.found("checkpoint", str(why), repaired=done, slot=slot)
+            if slot in holders or not done:
+                job.found("checkpoint", str(why), repaired=done, slot=slot)
 
 
 class JournalCheck:

@@ -41,7 +41,8 @@ class Watch:
         self._entrance = entrance
         self._probing: set[int] = set()
         self._late: set[int] = set()
-        self._sweeping = trio.Lock()
+        self.sweeping = trio.Lock()
+        """Held while places are looked at: whoever attaches one meanwhile would find it locked by ourselves."""
         self._hung: dict[str, Drive] = {}
         self._not_before: dict[str, float] = {}
 
@@ -100,9 +101,9 @@ class Watch:
 
         at_once: also where something else lay a moment ago.
         """
-        if self._sweeping.locked():
+        if self.sweeping.locked() and not at_once:
             return
-        async with self._sweeping:
+        async with self.sweeping:
             if at_once:
                 self._not_before.clear()
             for member in self._ctx.pool.members:

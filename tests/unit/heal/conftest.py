@@ -104,8 +104,8 @@ class Patient:
                 assert key in self.pool.stores[slot].names, f"{key} on drive {slot}"
                 assert verify_shard(bytes(self.pool.stores[slot].raw(key))).content_hash == row.hash
 
-    async def scrub(self, **options: bool) -> ScrubReport:
-        return await self.healer.scrub(**options)
+    async def scrub(self, *, dry_run: bool = False) -> ScrubReport:
+        return await self.healer.scrub(dry_run=dry_run)
 
     async def assert_clean(self) -> None:
         """A scrub finds nothing at all."""

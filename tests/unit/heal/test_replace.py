@@ -98,7 +98,8 @@ async def test_a_second_scrub_is_refused_while_one_runs(hospital: Hospital) -> N
         await patient.write(7, data(3_000_000))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(patient.scrub)
-            while patient.healer.running is None:
+            healer = patient.healer
+            while healer.running is None:
                 await trio.lowlevel.checkpoint()
             with pytest.raises(RefusedError, match="running already"):
                 await patient.scrub()

@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check demo setup proto clean
+.PHONY: help run test soak sim crash check demo setup proto clean
 
 # Debian packages: what ecfs needs to be installed and to mount, and what only the tests use.
 APT_RUN := python3 python3-venv python3-dev gcc pkg-config libfuse3-dev fuse3
@@ -27,6 +27,17 @@ test: $(TEST_READY) ## run the test suite, real mounts included
 
 soak: $(TEST_READY) ## run the long tests, minutes each
 	@$(BIN)/pytest -m soak --timeout 3600
+
+SEED ?= 0
+SEEDS ?= 1
+STEPS ?= 300
+MIX ?= everything
+
+sim: $(TEST_READY) ## replay one simulated history: make sim SEED=7 MIX=everything (SEEDS=100 for many)
+	@$(BIN)/python -m tests.sim --seed $(SEED) --seeds $(SEEDS) --steps $(STEPS) --mix $(MIX)
+
+crash: $(TEST_READY) ## cut the power and fail every drive operation in turn, hours
+	@$(BIN)/pytest tests/crash -m "soak or not soak" --timeout 7200
 
 check: $(READY) ## check style, types and who imports whom
 	@$(BIN)/ruff check ecfs tests

@@ -9,12 +9,22 @@ import pytest
 
 from ecfs.drive.base import Drive, Writer
 from tests.contract.places import LocalPlace, MemoryPlace, NodePlace, Place
+from tests.sim.place import SimPlace
 
 WRITER = Writer(2, "a" * 32)
 
 
 @pytest.fixture(
-    params=["local", "local-wrapped", "memory", "memory-wrapped", "memory-unlocked", "node", "node-wrapped"]
+    params=[
+        "local",
+        "local-wrapped",
+        "memory",
+        "memory-wrapped",
+        "memory-unlocked",
+        "simulated",
+        "node",
+        "node-wrapped",
+    ]
 )
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     kind: str = request.param
@@ -23,6 +33,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         place = LocalPlace(tmp_path / "d3", monkeypatch)
     elif kind.startswith("node"):
         place = NodePlace(tmp_path / "d3", monkeypatch)
+    elif kind == "simulated":
+        place = SimPlace()
     else:
         place = MemoryPlace(lockable=not kind.endswith("unlocked"))
     place.wrapped = kind.endswith("wrapped")

@@ -95,6 +95,18 @@ class Disasters:
         if store := self._harmed(step):
             rot(store, Random(step.b))
 
+    async def do_scatter(self, step: Step, mount: Mount) -> None:
+        """Up to m shards of every stripe and checkpoint rot, on any drives: all that one stripe can bear."""
+        world, chance = self.world, Random(step.b)
+        if world.suspects or world.brittle or any(not (m.up and m.in_w) for m in mount.engine.pool.members):
+            return
+        world.brittle = True
+        keys = {key for place in world.places for key in world.stores[place].names if key.startswith(("s/", "c/"))}
+        for key in sorted(keys):
+            for place in chance.sample(world.places, chance.randint(0, world.geometry.m)):
+                if key in world.stores[place].names:
+                    rot(world.stores[place], chance, key)
+
     async def do_lie(self, step: Step, mount: Mount) -> None:
         """From now on it answers a sync before anything is durable."""
         if store := self._harmed(step):
@@ -117,7 +129,7 @@ class Disasters:
     async def do_storm(self, step: Step, mount: Mount) -> None:
         place = self.world.harm(step.a)
         if place is not None:
-            self.world.weather.rates[place] = [0.01, 0.05, 0.3][step.b % 3]
+            self.world.weather.rates[place] = [0.02, 0.1, 0.5][step.b % 3]
 
     async def do_calm(self, step: Step, mount: Mount) -> None:
         self.world.weather.rates.clear()
@@ -194,9 +206,9 @@ async def settled(mount: Mount) -> None:
     raise AssertionError(f"commits don't go on although nothing is in their way: {mount.engine.stalled}")
 
 
-def rot(store: SimStore, chance: Random) -> None:
-    """One file at rest is not what it was: a bit flipped, a stretch of zeros, cut short, or gone."""
-    keys = sorted(store.names)
+def rot(store: SimStore, chance: Random, key: str = "") -> None:
+    """One file at rest (any, if none is named) is not what it was: a bit flipped, zeros, cut short, or gone."""
+    keys = [key] if key else sorted(store.names)
     if not keys:
         return
     key = chance.choice(keys)

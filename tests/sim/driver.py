@@ -40,7 +40,7 @@ class Driver:
         self.disasters = Disasters(world)
         self.healing = Healing(world)
         self.rivals = Rivals(world, self.history, self.model)
-        self._rival: Step | None = None
+        self._contest: Step | None = None
 
     async def run(self) -> None:
         await self.world.create()
@@ -69,6 +69,9 @@ class Driver:
         else:
             self.world.kill()
         self._note_who_is_out()
+        if self._contest is not None and self._contest.kind == "race" and not cut:
+            await self.rivals.race(self._contest)
+        self._contest = None
         self.cut_at = 1 << 60
         self.disasters.after_a_life()
 
@@ -112,9 +115,8 @@ class Driver:
                 await self._work(mount, background)
                 if not self.leave_cleanly:
                     background.cancel_scope.cancel()
-            if self._rival is not None:
-                step, self._rival = self._rival, None
-                await self.rivals.do(step, mount)
+            if self._contest is not None and self._contest.kind == "rival":
+                await self.rivals.do(self._contest, mount)
             elif self.leave_cleanly:
                 await self._leave(mount)
 
@@ -148,10 +150,9 @@ class Driver:
                 return
             elif step.kind == "crash":
                 self._arm(step)
-            elif step.kind == "rival":
+            elif step.kind in ("rival", "race"):
                 self.leave_cleanly = False
-                background.cancel_scope.cancel()
-                self._rival = step
+                self._contest = step
                 return
             else:
                 await self._meddle(step, mount, background)

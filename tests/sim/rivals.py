@@ -7,12 +7,14 @@ doing, and whenever it wakes up.
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterable
+from dataclasses import replace
 
 import trio
 
 from ecfs.errors import EcfsError, FencedError, NotEnoughDrivesError, StalledError
-from tests.sim.history import SOMEBODY, History, Violation, read_tree
-from tests.sim.model import ROOT, Model
+from tests.sim.history import SOMEBODY, History, Violation, difference, read_tree
+from tests.sim.model import ROOT, Model, Moment, Tree
 from tests.sim.steps import Step
 from tests.sim.world import Mount, World
 
@@ -76,22 +78,51 @@ class Rivals:
         if tree != self.model.tree():
             raise Violation("a process that lost the pool changed it")
 
+    async def race(self, step: Step) -> None:
+        """Two processes open the pool at once and each make a file: whatever was acknowledged is there afterwards."""
+        names = (b"left %d" % step.a, b"right %d" % step.b)
+        acknowledged: list[bytes] = []
+        weather = self.world.weather
+        weather.only, weather.rates = frozenset({"latency"}), dict.fromkeys(self.world.places, 0.3)
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(self._open_and_make, name, acknowledged)
+        weather.only, weather.rates = frozenset(), {}
+        self.world.kill()
+        self.world.done[f"races won by {len(acknowledged)}"] += 1
+        async with self.world.mounted() as mount:
+            tree = await read_tree(mount.fs)
+        self.world.kill()
+        if missing := [name for name in acknowledged if b"/" + name not in tree]:
+            raise Violation(f"acknowledged by one of two racing processes, and gone: {missing}")
+        self._must_be_known(tree, names)
+        self.history.restart(moment_of(tree))
+        self.model.restart(moment_of(tree))
 
-async def race(world: World, names: tuple[bytes, bytes]) -> list[bytes]:
-    """Two processes open the pool at once and each make a file; the names of those that were acknowledged."""
-    acknowledged: list[bytes] = []
-
-    async def open_and_make(name: bytes) -> None:
+    async def _open_and_make(self, name: bytes, acknowledged: list[bytes]) -> None:
         try:
-            async with world.mounted() as mount:
+            async with self.world.mounted() as mount:
                 await mount.fs.namespace.create(ROOT, name, 0o600, SOMEBODY, exclusive=True)
                 await mount.engine.sync()
                 acknowledged.append(name)
-                await trio.sleep(world.chance.uniform(0, 2))
+                await trio.sleep(self.world.chance.uniform(0, 2))
         except EcfsError as error:
-            world.done[f"race: {type(error).__name__}"] += 1
+            self.world.done[f"race: {type(error).__name__}"] += 1
 
-    async with trio.open_nursery() as nursery:
-        for name in names:
-            nursery.start_soon(open_and_make, name)
-    return acknowledged
+    def _must_be_known(self, tree: Tree, names: Iterable[bytes]) -> None:
+        """But for what the race made, it is a moment from before."""
+        rest = {path: node for path, node in tree.items() if path not in {b"/" + name for name in names}}
+        for moment in self.history.moments:
+            before = moment.tree()
+            before[b""] = replace(before[b""], mtime_ns=rest[b""].mtime_ns)
+            if before == rest:
+                return
+        raise Violation(f"a race changed the tree: {difference(self.history.moments[-1].tree(), rest)}")
+
+
+def moment_of(tree: Tree) -> Moment:
+    inos = {path: node.ino for path, node in tree.items()}
+    names = {
+        (inos[path.rpartition(b"/")[0]], path.rpartition(b"/")[2]): node.ino for path, node in tree.items() if path
+    }
+    return Moment({node.ino: node for node in tree.values()}, names)

@@ -31,7 +31,7 @@ HOUSEKEEPING = {"checkpoint": 1, "compact": 1, "pack": 1}
 ENDINGS = {"crash": 1, "kill": 1, "remount": 1}
 HARM = {
     "vanish": 2, "come_back": 4, "reboot": 1, "wipe": 1, "rot": 3, "lie": 1, "storm": 2, "calm": 2, "save": 2,
-    "roll_back": 1,
+    "roll_back": 1, "scatter": 1,
 }  # fmt: skip
 HEALING = {"mend": 3, "scrub": 1, "replace": 1}
 BEYOND = {"blackout": 1, "lights": 3, "full": 1, "roomy": 3}
@@ -73,6 +73,6 @@ def shown(steps: Sequence[Step]) -> str:
     return "[\n" + "".join(f"    {step!r},\n" for step in steps) + "]"
 
 
-RIVALS = mixed((FILE_OPERATIONS, 0.92), (HOUSEKEEPING, 0.03), ({"rival": 3, "crash": 1, "remount": 1}, 0.05))
+RIVALS = mixed((FILE_OPERATIONS, 0.92), (HOUSEKEEPING, 0.03), ({"rival": 3, "race": 2, "crash": 1, "remount": 1}, 0.05))
 """Needs drives without locks."""
 MIXES = {"crashes": CRASHES, "harmed": HARMED, "everything": EVERYTHING, "rivals": RIVALS}

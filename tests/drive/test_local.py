@@ -212,7 +212,7 @@ async def give_up_soon(call: Awaitable[None]) -> None:
 async def returned(drive: LocalDrive) -> None:
     """Wait until no given-up call is left."""
     with trio.fail_after(10):
-        while drive.abandoned:  # noqa: ASYNC110  # counted in threads, which can't set an event of trio's
+        while drive.abandoned:  # counted in threads, which can't set an event of trio's
             await trio.sleep(0.01)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from ecfs.clock import SystemClock
 from ecfs.commit.engine import Engine
@@ -42,18 +43,29 @@ async def test_a_bug_in_healing(here: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_a_bug_in_the_engine(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Engine, "_sample_loop", _breaks)
+    moment = trio.Event()
+
+    async def breaks(self: Engine) -> None:
+        await moment.wait()
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Engine, "_sample_loop", breaks)
     async with open_volume(read_pool(here / "drives"), clock=SystemClock(), tell=silent) as volume:
         tree = VolumeTree(volume.fs)
-        await tree.write("/file", pieces(), 0o644, None)  # type: ignore[arg-type]
-        volume.engine.committed -= 100  # a sync that waits for ever
-        with trio.fail_after(5), pytest.raises(StalledError):
-            await tree.sync()
+        async with volume.engine.commit_lock:  # so that a sync has to wait
+            await tree.write("/file", pieces(), 0o644, None)  # type: ignore[arg-type]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait_for_nothing, tree)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                moment.set()
         assert [piece async for piece in tree.read("/file")] == [b"hello"]
         with pytest.raises(StalledError, match="internal error in the commit engine"):
             await tree.mkdir("/no", 0o755)
-        with trio.fail_after(5), pytest.raises(StalledError):
-            await tree.sync()
         status = await Service(volume.served()).call(Request(1, "status"), lambda value: None)
         assert status["state"] == "failed"
     assert not volume.clean
+
+
+async def wait_for_nothing(tree: VolumeTree) -> None:
+    with trio.fail_after(20), pytest.raises(StalledError):
+        await tree.sync()

@@ -31,6 +31,8 @@ _BOTH: list[tuple[str, int]] = [
     ("grpc.absolute_max_metadata_size", MAX_METADATA),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_OUT_MS),
+    # Without this one, a peer that is merely stopped, with its kernel still acknowledging, stays for a minute.
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_OUT_MS),
     ("grpc.http2.max_pings_without_data", 0),
 ]
 

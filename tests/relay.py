@@ -1,0 +1,89 @@
+"""A relay between a client and a node, in a thread of its own: counts bytes, and makes weather."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+import trio
+
+PATIENCE_S = 20
+
+
+class Relay:
+    """Listens on `port` and passes everything on to the node at `target`.
+
+    delay_s: each piece is passed on so much later. frozen: nothing is passed on, connections stay open (half-open).
+    refusing: new connections are closed at once. sent, received: bytes to the node, and from it.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.delay_s = 0.0
+        self.frozen = False
+        self.refusing = False
+        self.sent = 0
+        self.received = 0
+        self.port = 0
+        self._target = target
+        self._open: set[trio.SocketStream] = set()
+        self._up = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._run,), daemon=True)
+        self._thread.start()
+        assert self._up.wait(PATIENCE_S)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        self._token.run_sync_soon(self._scope.cancel)
+        self._thread.join(PATIENCE_S)
+
+    def cut(self) -> None:
+        """Break every connection."""
+        trio.from_thread.run(self._cut, trio_token=self._token)
+
+    async def _cut(self) -> None:
+        for stream in list(self._open):
+            await trio.aclose_forcefully(stream)
+
+    async def _run(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        with trio.CancelScope() as self._scope:
+            listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            self.port = listeners[0].socket.getsockname()[1]
+            self._up.set()
+            await trio.serve_listeners(self._serve, listeners)
+
+    async def _serve(self, client: trio.SocketStream) -> None:
+        if self.refusing:
+            return
+        try:
+            node = await trio.open_tcp_stream("127.0.0.1", self._target)
+        except OSError:
+            return
+        self._open |= {client, node}
+        try:
+            async with node, trio.open_nursery() as nursery:
+                nursery.start_soon(partial(self._pass_on, nursery.cancel_scope, client, node, to_node=True))
+                nursery.start_soon(partial(self._pass_on, nursery.cancel_scope, node, client, to_node=False))
+        finally:
+            self._open -= {client, node}
+
+    async def _pass_on(
+        self, scope: trio.CancelScope, source: trio.SocketStream, sink: trio.SocketStream, *, to_node: bool
+    ) -> None:
+        try:
+            async for data in source:
+                if self.delay_s:
+                    await trio.sleep(self.delay_s)
+                while self.frozen:
+                    await trio.sleep(0.02)
+                if to_node:
+                    self.sent += len(data)
+                else:
+                    self.received += len(data)
+                await sink.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        scope.cancel()

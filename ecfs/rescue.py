@@ -519,6 +519,7 @@ class Part(NamedTuple):
     schema: bytes
     pool_id: bytes
     common: bytes
+    nonce: str
 
 
 @dataclass
@@ -550,7 +551,8 @@ def part_at(data: bytes, offset: int) -> Part | None:
     if length != min(MAX_PART, total - number * MAX_PART):
         return None
     common = header[8:96] + header[128:136] + header[152:184]
-    return Part(epoch, seq, prev, hash_, number, parts, length, crc, patchset, outcome, schema, pool_id, common)
+    nonce = header[48:64].hex()
+    return Part(epoch, seq, prev, hash_, number, parts, length, crc, patchset, outcome, schema, pool_id, common, nonce)
 
 
 def record_at(data: bytes, offset: int) -> tuple[int, Part | None, bytes]:
@@ -590,6 +592,25 @@ def collect_records(pool: Pool) -> dict[bytes, Record]:
                     record.places.append((drive, f"j/{name}", offset))
                 offset += length
     return records
+
+
+def unsupported_epochs(pool: Pool, records: dict[bytes, Record]) -> set[tuple[int, str]]:
+    """Epochs (with nonce) that too few drives know, of those not older than the newest that enough know (R11).
+
+    An epoch is opened with k copies of its first record, so of r drives k + r - n show a record or an identity of it.
+    One that fewer show is the private life of a drive that was copied and used apart from its pool.
+    """
+    traces: dict[int, set[tuple[int, str]]] = {slot: set() for slot in pool.slots}
+    for record in records.values():
+        for drive, _, _ in record.places:
+            traces[drive.slot].add((record.part.epoch, record.part.nonce))
+    for drive in pool.drives:
+        if drive.nonce and drive.epoch:
+            traces[drive.slot].add((drive.epoch, drive.nonce))
+    needed = max(1, pool.k + len(traces) - (pool.k + pool.m))
+    seen = Counter(trace for of_one in traces.values() for trace in of_one)
+    newest = max((epoch for (epoch, _), drives in seen.items() if drives >= needed), default=0)
+    return {trace for trace, drives in seen.items() if drives < needed and trace[0] >= newest}
 
 
 def payload_of(record: Record) -> tuple[bytes, bytes]:
@@ -648,8 +669,12 @@ class History:
         self._pool = pool
         self._stripes = stripes
         self._scratch = scratch
-        self._records = collect_records(pool)
-        self._checkpoints = checkpoints_of(pool)
+        records = collect_records(pool)
+        self._apart = unsupported_epochs(pool, records)
+        self._records = {h: r for h, r in records.items() if (r.part.epoch, r.part.nonce) not in self._apart}
+        kept = {record.part.epoch for record in self._records.values()}
+        self._void = {epoch for epoch, _ in self._apart} - kept
+        self._checkpoints = [each for each in checkpoints_of(pool) if each.epoch not in self._void]
         self._images: dict[Checkpoint, str] = {}
         self._undecodable: dict[Checkpoint, str] = {}
         self.notes: list[str] = []
@@ -674,13 +699,16 @@ class History:
         checkpoint, chain = self._trace(end, may_run_ahead=True)
         image = self._images[checkpoint]
         ahead = patched_up_to(image)
-        proven = max(
-            (tuple(drive.superblock["written"]) for drive in self._pool.drives if drive.superblock), default=()
-        )
-        opened = max(drive.epoch for drive in self._pool.drives)
+        proven = max((self._written(drive) for drive in self._pool.drives), default=())
+        opened = max(drive.epoch for drive in self._pool.drives if drive.epoch not in self._void)
         if ahead > end.position[1] or proven > end.position or opened > end.position[0]:
             raise Refused(f"commits after {end.position[1]} existed and no drive here has them: {self._pool.absent()}")
         return image, chain, end
+
+    def _written(self, drive: Drive) -> tuple[int, ...]:
+        """The commit that its superblock proves; none if that is damaged, or of a life apart from the pool's."""
+        written = tuple(drive.superblock["written"]) if drive.superblock else ()
+        return () if not written or written[0] in self._void else written
 
     def _newest_complete(self, ends: Sequence[End]) -> tuple[str, list[Record], End]:
         """The newest end from which the chain leads back to an image; one that runs ahead of it only if need be."""

@@ -399,3 +399,27 @@ def test_a_missing_or_other_copy_is_written_anew_at_the_next_opening(
     trio.run(remount, sample.pool, drives, b"x")
     assert all((drive / "rescue.py").read_bytes() == PROGRAM.read_bytes() for drive in drives)
     assert (drives[2] / "rescue.py").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_r11_a_copy_of_a_drive_that_was_used_elsewhere_does_not_choose_the_state(
+    sample: Sample, tmp_path: Path
+) -> None:
+    """The copy has newer epochs, but only one drive knows them."""
+    elsewhere = DiskPool(tmp_path / "elsewhere")
+    shutil.rmtree(elsewhere.path, ignore_errors=True)
+    shutil.copytree(sample.pool.path, elsewhere.path)
+    elsewhere.pool_id = sample.pool.pool_id
+
+    async def live_on() -> None:
+        for number in range(4):
+            async with elsewhere.mounted(clean=False) as fs:
+                await put(fs, b"elsewhere%d" % number, b"x")
+                await sync(fs)
+
+    trio.run(live_on)
+    drives = sample.pool.copy(tmp_path / "drives")
+    shutil.rmtree(drives[1])
+    shutil.copytree(elsewhere.drives[1], drives[1])
+    result = rescue(drives, tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert contents(tmp_path / "out") == sample.files

@@ -18,6 +18,7 @@ COMMANDS = {
     "sync": "Make everything written so far durable.",
     "status": "Say how a pool is, and what to do.",
     "scrub": "Verify everything, rebuild what is damaged or missing.",
+    "drill": "Prove that any two drives may be lost.",
     "replace": "Put a new drive into a slot and rebuild it.",
     "demo": "Lose drives and get every byte back, in a temporary folder.",
     "put": "Copy a file into a pool, without FUSE.",

@@ -1,4 +1,4 @@
-"""What scrub and replace share: who does it, the daemon or this process; how far it is; what came of it."""
+"""What scrub, replace and drill share: who does it, the daemon or this process; how far it is; what came of it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import trio
 from rich.table import Table
 
 from ecfs.cli.progress import progress_shown
-from ecfs.cli.render import Page, count, duration, show_verdict, size, table_of
+from ecfs.cli.render import Page, count, duration, proven, show_verdict, size, table_of
 from ecfs.clock import SystemClock
 from ecfs.control.client import Show, call
 from ecfs.control.protocol import Request
 from ecfs.control.service import Service
 from ecfs.control.verdict import verdict
 from ecfs.errors import StalledError
+from ecfs.heal.drill import DrillReport
 from ecfs.heal.report import LOST, NOTED, Finding, ScrubReport
 from ecfs.mount.locate import Target, find_target
 from ecfs.mount.volume import open_volume
@@ -38,14 +39,15 @@ class Outcome:
 
 
 def heal(pool: str | None, method: str, params: dict[str, Any], *, quiet: bool) -> Outcome:
-    """Run "scrub" or "replace" on POOL."""
+    """Run "scrub", "replace" or "drill" on POOL."""
     target = find_target(pool)
     with progress_shown(quiet=quiet) as show:
         if target.mounted is not None:
             answer = call(target.mounted, method, params, show=show)
         else:
             answer = trio.run(_heal_here, target, Request(1, method, params), show)
-    report = msgspec.convert(answer["report"], ScrubReport, strict=False)
+    shape = DrillReport if method == "drill" else ScrubReport
+    report = msgspec.convert(answer["report"], shape, strict=False)
     return Outcome(report, answer["status"], target.name, answer)
 
 
@@ -76,12 +78,21 @@ def _show_report(outcome: Outcome) -> None:
     report, out = outcome.report, Page()
     took = duration((report.finished_ns - report.started_ns) / 1e9)
     looked = sum(tally.bytes for tally in report.drives.values())
-    if report.checked:
+    if isinstance(report, DrillReport):
+        _show_drill(report, outcome, out)
+    elif report.checked:
         out.print(f"Checked {count(report.checked, 'shard')} ({size(looked)}) in {took}: {_found(report)}.")
     if report.drives:
         out.print(_drives(outcome))
     _show_findings(report)
     show_verdict(out, outcome.status["state"], verdict(outcome.status, outcome.name))
+
+
+def _show_drill(report: DrillReport, outcome: Outcome, out: Page) -> None:
+    since = "since it was begun" if report.resumed else f"in {duration((report.finished_ns - report.started_ns) / 1e9)}"
+    out.print(f"Read and encoded again: {count(report.stripes, 'stripe')} ({size(report.bytes)}) {since}.")
+    out.print(f"Computed without each of {count(report.sets, 'set')} of drives: {count(report.decoded, 'stripe')}.")
+    out.print(f"{proven(outcome.status)}.")
 
 
 def _found(report: ScrubReport) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -59,6 +60,14 @@ def duration(seconds: float) -> str:
 
 def age(then: int | None, now: int) -> str:
     return "never" if then is None else f"{duration(now - then)} ago"
+
+
+def proven(status: dict[str, Any]) -> str:
+    """ "any two drives: proven for 100 % of bytes". Rounded down: 100 means all."""
+    share, parity = status["drill"]["proven"] or 0.0, status["pool"]["parity"]
+    which = {1: "any drive", 2: "any two drives"}.get(parity, f"any {parity} drives")
+    percent = f"{math.floor(share * 1000) / 10:g}"
+    return f"{which}: proven for {percent} % of bytes"
 
 
 def show_verdict(out: Page, state: str, verdict: Verdict) -> None:

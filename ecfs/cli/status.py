@@ -80,7 +80,7 @@ def _dead_mounts(target: Target) -> list[str]:
 
 
 def _details(out: Page, status: dict[str, Any]) -> None:
-    from ecfs.cli.render import age, drive_table, size
+    from ecfs.cli.render import drive_table, size
     from ecfs.clock import SystemClock
 
     now = SystemClock().wall_ns() // 1_000_000_000
@@ -93,12 +93,25 @@ def _details(out: Page, status: dict[str, Any]) -> None:
     capacity = status["capacity"]
     if capacity["total"] is not None:
         out.print(f"space     {size(capacity['used'])} used, {size(capacity['free'])} free for files")
-    scrub = status["scrub"]
-    out.print(f"scrubbed  {'now' if scrub['running'] else age(scrub['last_finished'], now)}{_scrub(scrub)}")
+    _verified(out, status, now)
     if status["repairs"]["done"]:
         out.print(f"repaired  {status['repairs']['done']} shards since it was mounted")
     for note in status["notes"]:
         out.print(f"note      {note}")
+
+
+def _verified(out: Page, status: dict[str, Any], now: int) -> None:
+    """When everything was last looked at: never part of the word "healthy"."""
+    from ecfs.cli.render import age, proven
+
+    scrub, drill = status["scrub"], status["drill"]
+    out.print(f"scrubbed  {'now' if scrub['running'] else age(scrub['last_finished'], now)}{_scrub(scrub)}")
+    if drill["last_finished"] is not None:
+        out.print(f"drilled   {proven(status)}, {age(drill['last_started'], now)}")
+    elif not drill["running"] and not drill["interrupted"]:
+        out.print(f"drilled   never: ecfs drill {status['pool']['path']} proves what may be lost")
+    if drill["running"] or drill["interrupted"]:
+        out.print(f"drill     {'runs now' if drill['running'] else 'interrupted: start it again, and it goes on'}")
 
 
 def _stripes(stripes: dict[str, Any]) -> str:

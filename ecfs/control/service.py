@@ -58,6 +58,14 @@ class ScrubParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rate: float | None = None
 
 
+class DrillParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """full: decode every stripe without each set of drives; restart: forget what an interrupted drill has done."""
+
+    full: bool = False
+    restart: bool = False
+    rate: float | None = None
+
+
 class ReplaceParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slot: int
     url: str
@@ -80,6 +88,7 @@ class Service:
             "sync": self._sync,
             "scrub": self._scrub,
             "replace": self._replace,
+            "drill": self._drill,
             "events": self._events,
             "umount": self._umount,
         }
@@ -100,7 +109,7 @@ class Service:
 
     def status(self) -> Status:
         healer = self._served.healer
-        healing = Healing(healer.running, healer.repaired, healer.quick_pending, len(healer.set_aside))
+        healing = Healing(healer.running, healer.repaired, healer.quick_pending, len(healer.set_aside), healer.drilling)
         status = build_status(self._pool, usable=self._engine.usable(), engine=self._engine, healing=healing)
         status["pool"]["mountpoint"] = self._served.mountpoint or None
         return status
@@ -124,10 +133,21 @@ class Service:
     async def _scrub(self, params: dict[str, Any], show: Show) -> Status:
         """The report, and the status after it."""
         wanted = _read(params, ScrubParams)
-        if wanted.rate is not None and not wanted.rate > 0:
-            raise UsageError("the rate must be more than 0 bytes per second")
+        _check_rate(wanted.rate)
         report = await self._served.healer.scrub(
             dry_run=wanted.dry_run, rate=wanted.rate, progress=lambda progress: _show(show, progress)
+        )
+        return {"report": report_json(report), "status": self.status()}
+
+    async def _drill(self, params: dict[str, Any], show: Show) -> Status:
+        """As for scrub."""
+        wanted = _read(params, DrillParams)
+        _check_rate(wanted.rate)
+        report = await self._served.healer.drill(
+            full=wanted.full,
+            restart=wanted.restart,
+            rate=wanted.rate,
+            progress=lambda progress: _show(show, progress),
         )
         return {"report": report_json(report), "status": self.status()}
 
@@ -158,6 +178,11 @@ def report_json(report: ScrubReport) -> Status:
     """A scrub's report as JSON; `exit_status` says how it ended."""
     built: Status = msgspec.to_builtins(report, str_keys=True)
     return built | {"exit_status": report.exit_status}
+
+
+def _check_rate(rate: float | None) -> None:
+    if rate is not None and not rate > 0:
+        raise UsageError("the rate must be more than 0 bytes per second")
 
 
 def _show(show: Show, progress: ScrubProgress) -> None:

@@ -29,15 +29,20 @@ Status = dict[str, Any]
 @dataclass(frozen=True)
 class Healing:
     """What is being repaired. done: shards since the pool was opened; waiting: shards that reads found bad;
-    undecodable: stripes that could not be decoded when last tried; running: a scrub or replacement."""
+    undecodable: stripes that could not be decoded when last tried; running: a scrub, replacement or drill;
+    drilling: it is a drill."""
 
     running: ScrubProgress | None = None
     done: int = 0
     waiting: int = 0
     undecodable: int = 0
+    drilling: bool = False
 
 
 NO_HEALING = Healing()
+NO_DRILL: Status = {"running": False, "progress": None, "interrupted": False} | dict.fromkeys(
+    ("last_started", "last_finished", "proven", "decoded", "full")
+)
 
 
 def build_status(
@@ -56,7 +61,8 @@ def build_status(
         "stripes": pool.db.ledger.counts(pool.members.out_slots())._asdict(),
         "may_lose": max(0, pool.geometry.m - _most_lacking(pool)),
         "capacity": _capacity(pool, usable),
-        "scrub": _scrub(healing.running, pool.db.drives.setting("scrub")),
+        "scrub": _scrub(None if healing.drilling else healing.running, pool.db.drives.setting("scrub")),
+        "drill": _drill(pool, healing),
         "repairs": {"done": healing.done, "waiting": healing.waiting, "undecodable": healing.undecodable},
         "commits": _commits(engine),
         "memory": _memory(pool, engine),
@@ -120,6 +126,32 @@ def _scrub(running: ScrubProgress | None, finished: Status | None) -> Status:
     }
 
 
+def _drill(pool: OpenedPool, healing: Healing) -> Status:
+    """proven: share of all stripe bytes that the last complete drill has shown to survive the loss of any m drives.
+
+    What was written since counts as not proven. started: of the oldest part, so it is the age of the result.
+    """
+    result = pool.db.drives.setting("drill")
+    running = healing.running if healing.drilling else None
+    return {
+        "running": running is not None,
+        "progress": progress_json(running) if running else None,
+        "interrupted": pool.db.drives.setting("drill_progress") is not None and running is None,
+        "last_started": result["started"] // SECOND if result else None,
+        "last_finished": result["finished"] // SECOND if result else None,
+        "proven": _proven(pool, result) if result else None,
+        "decoded": result["decoded"] if result else None,
+        "full": result["full"] if result else None,
+    }
+
+
+def _proven(pool: OpenedPool, result: Status) -> float:
+    ledger = pool.db.ledger
+    total = ledger.total_length()
+    proven = ledger.length_to(result["after"]) - (result["bytes"] - result["proven_bytes"])
+    return max(0, proven) / total if total else 1.0
+
+
 def progress_json(progress: ScrubProgress) -> Status:
     return {name: getattr(progress, name) for name in ScrubProgress.__dataclass_fields__}
 
@@ -160,6 +192,7 @@ def failed_status(k: int, m: int, pool_id: str, drives: list[Status], notes: lis
         "may_lose": 0,
         "capacity": dict.fromkeys(("total", "used", "free", "files")),
         "scrub": _scrub(None, None),
+        "drill": NO_DRILL,
         "repairs": {"done": 0, "waiting": 0, "undecodable": 0},
         "commits": _commits(None),
         "memory": {},

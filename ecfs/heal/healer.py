@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import comb
 
 import trio
 
@@ -11,6 +12,7 @@ from ecfs.drive.base import Drive
 from ecfs.errors import RefusedError
 from ecfs.heal.cleanup import Cleanup
 from ecfs.heal.context import HealContext
+from ecfs.heal.drill import Drill, DrillReport
 from ecfs.heal.enter import Entrance
 from ecfs.heal.join import Joiner
 from ecfs.heal.meter import Meter
@@ -25,15 +27,17 @@ OnProgress = Callable[[ScrubProgress], None]
 
 
 class Healer:
-    """Watches, repairs, scrubs and replaces. Start `run` in a nursery beside the engine's; `scrub` and `replace`
-    also work without it."""
+    """Watches, repairs, scrubs, replaces and drills. Start `run` in a nursery beside the engine's; `scrub`, `replace`
+    and `drill` also work without it."""
 
     def __init__(
         self, engine: Engine, open_drive: Callable[[str, int], Drive], places: Callable[[], Sequence[str]]
     ) -> None:
         """open_drive: (url, slot) → a handle that is not attached yet. places: URLs where drives may be."""
         self.running: ScrubProgress | None = None
-        """What a scrub or replacement that runs now has done so far."""
+        """What a scrub, replacement or drill that runs now has done so far."""
+        self.drilling = False
+        """It is a drill."""
         self.last: ScrubReport | None = None
         self._ctx = HealContext(engine, open_drive, places)
         self.repairer = Repairer(self._ctx)
@@ -78,7 +82,7 @@ class Healer:
 
         Raises RefusedError while another scrub or a replacement runs, FencedError, StalledError.
         """
-        job = self._begin(dry_run, rate, progress)
+        job = self._begin(ScrubReport(dry_run), rate, progress)
         try:
             await Scrub(job, self._watch, self._joiner).run()
         finally:
@@ -87,7 +91,7 @@ class Healer:
 
     async def replace(self, slot: int, url: str, progress: OnProgress | None = None) -> ScrubReport:
         """Put a new drive at `url` into a slot and rebuild it. Raises RefusedError with nothing changed."""
-        job = self._begin(False, None, progress)
+        job = self._begin(ScrubReport(), None, progress)
         try:
             await Replacer(job, self._joiner).run(slot, url)
             await Scrub(job, self._watch, self._joiner).rebuild_only()
@@ -95,16 +99,39 @@ class Healer:
             self._end()
         return self._ended(job)
 
-    def _begin(self, dry_run: bool, rate: float | None, progress: OnProgress | None) -> Job:
+    async def drill(
+        self,
+        *,
+        full: bool = False,
+        restart: bool = False,
+        rate: float | None = None,
+        progress: OnProgress | None = None,
+    ) -> DrillReport:
+        """Show for every stripe that it survives the loss of any m drives; goes on where an earlier one ended.
+
+        full: compute every stripe without each set of m drives, not only a sample. Raises as `scrub`.
+        """
+        report = DrillReport(full=full, sets=comb(self._ctx.pool.geometry.n, self._ctx.pool.geometry.m))
+        job = self._begin(report, rate, progress)
+        self.drilling = True
+        self.repairer.held = False  # it does not repair itself; what it finds is looked at meanwhile
+        try:
+            await Drill(job, report, restart=restart).run()
+        finally:
+            self._end()
+        return report
+
+    def _begin(self, report: ScrubReport, rate: float | None, progress: OnProgress | None) -> Job:
         if self.running is not None:
-            raise RefusedError(f"a scrub or replacement is running already ({self.running.phase})")
+            raise RefusedError(f"a scrub, replacement or drill is running already ({self.running.phase})")
         self.running = ScrubProgress()
-        self.repairer.held = not dry_run
-        report = ScrubReport(dry_run, self._ctx.pool.clock.wall_ns())
-        return Job(self._ctx, self.repairer, report, Meter(self.running, progress, rate), dry_run)
+        self.repairer.held = not report.dry_run
+        report.started_ns = self._ctx.pool.clock.wall_ns()
+        return Job(self._ctx, self.repairer, report, Meter(self.running, progress, rate), report.dry_run)
 
     def _end(self) -> None:
         self.running = None
+        self.drilling = False
         self.repairer.held = False
 
     def _ended(self, job: Job) -> ScrubReport:

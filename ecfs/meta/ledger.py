@@ -35,12 +35,14 @@ class Ledger:
         self._gaps: dict[int, list[Gap]] = {}
         self._tally: Tally | None = None
         self._length: int | None = None
+        self._length_to: dict[int, int] = {}
         self.reload()
 
     def reload(self) -> None:
         """Forgets what is derived from the tables."""
         self._tally = None
         self._length = None
+        self._length_to = {}
         self._gaps = {}
         for slot, lo, hi, kind in self._store.all("SELECT slot, lo, hi, kind FROM gap ORDER BY slot, lo"):
             self._gaps.setdefault(slot, []).append((lo, hi, kind))
@@ -64,6 +66,13 @@ class Ledger:
         if self._length is None:
             self._length = int(self._store.value("SELECT coalesce(sum(length), 0) FROM stripe"))
         return self._length
+
+    def length_to(self, stripe: int) -> int:
+        """Payload bytes of the committed stripes up to this id."""
+        if stripe not in self._length_to:
+            sql = "SELECT coalesce(sum(length), 0) FROM stripe WHERE id <= ?"
+            self._length_to = {stripe: int(self._store.value(sql, stripe))}  # asked for one id at a time
+        return self._length_to[stripe]
 
     def garbage(self, after_id: int = 0, limit: int = -1) -> list[int]:
         """Committed stripes without a live byte, ascending: dead before their deletion was recorded.
@@ -195,7 +204,8 @@ class Ledger:
             self._store.run("DELETE FROM stripe WHERE id = ?", number)
             self._store.run("DELETE FROM missing WHERE stripe = ?", number)
         self._count(touched, +1)
-        self._length = None if removed or outcome_stripes else self._length
+        if removed or outcome_stripes:
+            self._length, self._length_to = None, {}
 
     def _add(self, fact: StripeFact, mask: int) -> None:
         self._store.run("INSERT OR REPLACE INTO stripe VALUES (?, ?, ?, ?)", *fact)

@@ -63,6 +63,8 @@ HOSTILE = {
     "unknown parameter": request("status", {"x": 1}),
     "a rate of nothing": request("scrub", {"rate": 0}),
     "a rate that is none": b'{"ecfs": 1, "method": "scrub", "params": {"rate": NaN}}\n',
+    "a drill of nothing": request("drill", {"rate": -1}),
+    "a drill that is half full": request("drill", {"full": 0.5}),
     "text for a slot": request("replace", {"slot": "0", "url": "x"}),
     "a slot that is not there": request("replace", {"slot": 6, "url": "/x"}),
     "a slot below": request("replace", {"slot": -1, "url": "/x"}),

@@ -1,0 +1,208 @@
+"""The drill: shows for every stripe that it would survive the loss of any m drives. What it finds bad is repaired.
+
+It goes on where an earlier one was interrupted: how far it is lies in the setting "drill_progress", its result in
+"drill". Both are about what the drives held when they were read, so the age that status shows is that of the oldest
+part.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgspec
+import trio
+
+from ecfs.commit.settle import together
+from ecfs.drive.base import Drive
+from ecfs.errors import DriveError, ShardCorruptError, ShardMissingError, StripeLostError
+from ecfs.geometry import counter_of
+from ecfs.heal.part import Job, shard_size
+from ecfs.heal.prove import Proof, decode, prove
+from ecfs.heal.report import LOST, PENDING, REPAIRED, Finding, ScrubReport
+from ecfs.meta import Outcome
+from ecfs.stripes.fact import StripeFact
+from ecfs.stripes.rebuild import check_shard, restore_stripe
+
+PAGE = 8
+"""Stripes that are pinned at a time."""
+AT_ONCE = 2
+"""Stripes in memory at a time: 12 MiB each."""
+SAMPLE = 32
+"""Without `full`, one stripe of so many is decoded without each set of m drives; the first one always."""
+SAVE_S = 10.0
+"""What an interruption costs at most. Each time is a commit."""
+
+
+class Reached(msgspec.Struct):
+    """How far a drill is. after: the last stripe it has looked at; bytes are payload; the counts are of stripes."""
+
+    started: int
+    full: bool = False
+    after: int = 0
+    stripes: int = 0
+    proven: int = 0
+    bytes: int = 0
+    proven_bytes: int = 0
+    decoded: int = 0
+    lost: int = 0
+
+
+@dataclass
+class DrillReport(ScrubReport):
+    """stripes, bytes: looked at, since the drill began. proven: any m drives may go. decoded: shown the long way,
+    too, for each of `sets` sets of m drives. resumed: an earlier run had done a part."""
+
+    full: bool = False
+    resumed: bool = False
+    stripes: int = 0
+    proven: int = 0
+    bytes: int = 0
+    proven_bytes: int = 0
+    decoded: int = 0
+    sets: int = 0
+
+
+class Drill:
+    """One run over all stripes and the checkpoints."""
+
+    def __init__(self, job: Job, report: DrillReport, *, restart: bool) -> None:
+        self._job = job
+        self._pool = job.ctx.pool
+        self._report = report
+        self._reached = self._resume(restart)
+        self._saved = trio.current_time()
+        self._decode_next = not self._reached.decoded
+
+    def _resume(self, restart: bool) -> Reached:
+        report, stored = self._report, self._pool.db.drives.setting("drill_progress")
+        if stored is not None and not restart:
+            reached = msgspec.convert(stored, Reached)
+            if reached.full == report.full:
+                report.resumed, report.started_ns, report.lost = True, reached.started, reached.lost
+                return reached
+        return Reached(report.started_ns, report.full)
+
+    async def run(self) -> None:
+        job, ledger, n = self._job, self._pool.db.ledger, self._pool.geometry.n
+        left = ledger.total_length() - ledger.length_to(self._reached.after)
+        job.meter.add_total(left * n // self._pool.geometry.k)
+        job.meter.phase("stripes")
+        while rows := ledger.facts(self._reached.after, PAGE):
+            await self._page([row.id for row in rows])
+            self._reached.after = rows[-1].id
+            if trio.current_time() - self._saved >= SAVE_S:
+                await self._record({"drill_progress": msgspec.to_builtins(self._reached)})
+        job.meter.phase("checkpoints")
+        await self._checkpoints()
+        await self._finish()
+
+    async def _page(self, numbers: list[int]) -> None:
+        ctx, limit = self._job.ctx, trio.CapacityLimiter(AT_ONCE)
+
+        async def one(fact: StripeFact) -> None:
+            async with limit:
+                await self._stripe(fact)
+
+        with ExitStack() as pins:
+            for number in numbers:
+                pins.enter_context(ctx.pool.pins.pin(number))
+            facts = [fact for number in numbers if (fact := ctx.fact(number)) is not None]
+            await together(partial(one, fact) for fact in facts)
+
+    async def _stripe(self, fact: StripeFact) -> None:
+        proof = await self._prove(fact)
+        if self._job.ctx.fact(fact.id) is None:
+            return  # R13: it died while it was looked at
+        reached = self._reached
+        reached.stripes += 1
+        reached.bytes += fact.length
+        if proof.whole:
+            reached.proven += 1
+            reached.proven_bytes += fact.length
+            reached.decoded += proof.decoded > 0
+        elif await self._tell(proof):
+            reached.lost += 1
+
+    async def _checkpoints(self) -> None:
+        """The metadata need the same proof. One that is not whole is no stripe of files: a scrub repairs it."""
+        pool = self._pool
+        async with self._job.ctx.engine.checkpointer.lock:  # a new checkpoint would prune one under our feet
+            for checkpoint in pool.checkpoints:
+                for fact in checkpoint.facts(pool.geometry):
+                    proof = await self._prove(fact)
+                    if not proof.whole:
+                        await self._tell(proof)
+
+    # ---- one stripe ---------------------------------------------------------------------------------------
+
+    async def _prove(self, fact: StripeFact) -> Proof:
+        proof = await prove(fact, self._pool.members, self._pool.pool_id)
+        if proof.whole and (self._report.full or self._decode_next or not counter_of(fact.id) % SAMPLE):
+            self._decode_next = False
+            await decode(proof)
+        for index in proof.good:
+            await self._job.checked(fact.slot_of(index), shard_size(fact.fragment_length))
+        return proof
+
+    async def _tell(self, proof: Proof) -> bool:
+        """Say what a stripe lacks, and have it repaired. True if it can't be decoded at all now."""
+        job, fact = self._job, proof.fact
+        kind = "checkpoint" if fact.space != "s" else ""
+        for slot, error in sorted(proof.bad.items()):
+            self._note_bad(fact, slot, error)
+            name = kind or ("missing-shard" if isinstance(error, ShardMissingError) else "corrupt-shard")
+            job.add(Finding(name, PENDING, str(error), slot, fact.id))
+        for slot, error in sorted(proof.wrong.items()):
+            done = await self._rewrite(proof, slot)
+            job.add(Finding(kind or "corrupt-shard", REPAIRED if done else PENDING, str(error), slot, fact.id))
+        if proof.encoded is not None:
+            return False
+        try:
+            await restore_stripe(fact, self._pool.members, self._pool.pool_id, avoid={*proof.bad, *proof.wrong})
+        except StripeLostError as error:
+            paths = job.ctx.paths_of(fact.id) if fact.space == "s" else ()
+            job.add(Finding(kind or "missing-shard", LOST, str(error), None, fact.id, paths))
+            return True
+        return False
+
+    def _note_bad(self, fact: StripeFact, slot: int, error: Exception) -> None:
+        """As a read would: damage goes to the repair queue, a drive that fails is the drive's matter."""
+        if isinstance(error, ShardMissingError | ShardCorruptError):
+            if fact.space == "s" and self._pool.on_bad is not None:
+                self._pool.on_bad(fact.id, slot, error)
+        elif isinstance(error, DriveError) and self._pool.members.readable(slot) is not None:
+            self._pool.members.drive_failed(slot, error)
+
+    async def _rewrite(self, proof: Proof, slot: int) -> bool:
+        """A shard that contradicts the others looks sound to every check but this one, so it is put right here."""
+        fact, encoded = proof.fact, proof.encoded
+        if encoded is None:
+            return False
+        buffers = encoded.buffers(fact.index_of(slot))
+
+        async def write(drive: Drive) -> None:
+            await drive.put(fact.key, buffers, replace=True)
+            await drive.sync()
+            await check_shard(drive, fact, slot, self._pool.pool_id)
+
+        done = await self._job.change(self._pool.members[slot], write)
+        self._pool.reader.forget(fact.id)
+        return done
+
+    # ---- what is left behind ------------------------------------------------------------------------------
+
+    async def _finish(self) -> None:
+        report, reached = self._report, self._reached
+        for name in ("stripes", "proven", "bytes", "proven_bytes", "decoded"):
+            setattr(report, name, getattr(reached, name))
+        report.finished_ns = self._pool.clock.wall_ns()
+        result = msgspec.to_builtins(reached) | {"finished": report.finished_ns}
+        await self._record({"drill": result, "drill_progress": None})
+
+    async def _record(self, settings: dict[str, Any]) -> None:
+        self._saved = trio.current_time()
+        if not self._job.ctx.engine.stalled:
+            await self._job.ctx.engine.record(Outcome(settings=settings))

@@ -32,7 +32,7 @@ class Xattrs:
         self._core = core
 
     def get(self, ino: int, name: bytes) -> bytes:
-        """Raises ENODATA, EOPNOTSUPP for an unknown namespace."""
+        """Raises ENODATA, EOPNOTSUPP for an unknown namespace, EINVAL for one without a name."""
         _check_name(name)
         value = self._stored(self._core.inode(ino), name)
         if value is None:
@@ -113,5 +113,7 @@ class Xattrs:
 def _check_name(name: bytes) -> None:
     if len(name) > MAX_NAME:
         raise FsError(errno.ERANGE, f"an extended attribute's name of {len(name)} bytes")
-    if name not in _ACLS and not (name.startswith(_NAMESPACES) and name.partition(b".")[2]):
+    if name in _NAMESPACES:
+        raise FsError(errno.EINVAL, f"a namespace without a name: {name!r}")
+    if name not in _ACLS and not name.startswith(_NAMESPACES):
         raise FsError(errno.EOPNOTSUPP, f"no such namespace: {name!r}")

@@ -57,7 +57,7 @@ async def test_create_and_replace(world: World) -> None:
     assert world.fs.xattrs.get(ROOT_INO, b"user.a") == b"3"
 
 
-@pytest.mark.parametrize("name", [b"system.other", b"nothing", b"user.", b"other.x", b"system.nfs4_acl"])
+@pytest.mark.parametrize("name", [b"system.other", b"nothing", b"users.x", b"other.x", b"system.nfs4_acl"])
 async def test_other_namespaces_are_not_supported(world: World, name: bytes) -> None:
     with fails(errno.EOPNOTSUPP):
         world.fs.xattrs.get(ROOT_INO, name)
@@ -65,6 +65,14 @@ async def test_other_namespaces_are_not_supported(world: World, name: bytes) -> 
         await world.fs.xattrs.set(ROOT_INO, name, b"", ROOT)
     with fails(errno.EOPNOTSUPP):
         await world.fs.xattrs.remove(ROOT_INO, name)
+
+
+@pytest.mark.parametrize("name", [b"user.", b"trusted.", b"security."])
+async def test_a_namespace_without_a_name_is_einval_as_everywhere(world: World, name: bytes) -> None:
+    with fails(errno.EINVAL):
+        world.fs.xattrs.get(ROOT_INO, name)
+    with fails(errno.EINVAL):
+        await world.fs.xattrs.set(ROOT_INO, name, b"", ROOT)
 
 
 async def test_limits(world: World) -> None:

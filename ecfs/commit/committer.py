@@ -127,6 +127,8 @@ class Committer:
         self._acknowledge(commit)
 
     def _need(self, commit: Commit) -> None:
+        if self._members.fenced:
+            raise FencedError("this process will not write again")
         have = len(self._targets(commit))
         if have < self._members.need:
             raise StalledError(f"only {have} drives can be written, {self._members.need} are needed")

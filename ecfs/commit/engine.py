@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 
 import trio
 
+from ecfs.commit.admission import Admission
 from ecfs.commit.checkpointer import Checkpointer
 from ecfs.commit.committer import Commit, Committer, Image
 from ecfs.commit.compactor import Compactor
@@ -21,7 +22,7 @@ from ecfs.commit.sealed import SealedStripe, SealedStripes
 from ecfs.commit.sealer import Sealer
 from ecfs.commit.settle import Settler
 from ecfs.commit.space import SpaceKeeper, Usable
-from ecfs.errors import EcfsError, FencedError, NotEnoughDrivesError, PoolFullError, StalledError
+from ecfs.errors import EcfsError, FencedError, StalledError
 from ecfs.journal.opened import OpenedPool
 from ecfs.meta import Outcome
 
@@ -57,6 +58,7 @@ class Engine:
         self.reaper = Reaper(pool, self.committer.removed, self.changed)
         self.files = FileReader(pool, self.dirty, self.sealed)
         self.compactor = Compactor(self)
+        self.admission = Admission(self)
         self._frozen = 0
         self._pending: Commit | None = None
         self._urgent = False
@@ -72,60 +74,15 @@ class Engine:
     # ---- FileData: changes ------------------------------------------------------------------------------
 
     async def admit(self, size: int, *, deleting: bool = False) -> None:
-        """Wait for room in memory; refuse what can't be kept. Also the place where full stripes are sealed,
-        since it lies outside of every transaction."""
-        self._raise_if_unable()
+        """See `Admission`. Also the place where full stripes are sealed, since it lies outside of every transaction."""
         if self.dirty.total >= self.pool.settings.seal_at:
             self._seal_full()
-        while self._is_crowded(size):
-            self.request_commit()
-            await self._progress.wait()
-            self._raise_if_unable()
-        if not deleting:
-            await self._find_room(size)
+        await self.admission.admit(size, deleting=deleting)
 
-    def _raise_if_unable(self) -> None:
-        if self.fenced:
-            raise FencedError(self.fenced)
-        if self.stalled:
-            raise StalledError(self.stalled)
-        if self.pool.settings.read_only:
-            raise StalledError("mounted read-only")
-        if len(self.pool.members.writable()) < self.pool.members.need:
-            raise NotEnoughDrivesError("too few drives for writing")
-
-    def _is_crowded(self, size: int) -> bool:
-        settings = self.pool.settings
-        return (
-            self.dirty.total + size > settings.dirty_limit
-            or self.sealed.bytes > settings.sealed_limit
-            or self.db.changes > 2 * settings.commit_rows
-        ) and (self.dirty.total + self.sealed.bytes + self.db.changes > 0)
-
-    async def _find_room(self, size: int) -> None:
-        if self._fits(size):
-            self.space_keeper.promise(size)
-            return
-        # Before saying no: what is dead may only wait for a commit or for the compactor (R23). Bounded, not a loop.
-        await self.reclaim()
-        if not self._fits(size):
-            raise PoolFullError("no space left for new data")
-        self.space_keeper.promise(size)
-
-    def _fits(self, size: int) -> bool:
-        usable = self.space_keeper.usable()
-        return usable is None or usable.free > size
-
-    async def reclaim(self) -> None:
-        """Commit, delete what died, compact once, look again."""
-        await self.space_keeper.sample()
-        if self._fits(0) and self._fits(self.pool.settings.stripe_size):
-            return
-        await self.sync()
-        await self.compactor.compact_once(urgent=True)
-        await self.sync()
-        await self.reaper.drain()
-        await self.space_keeper.sample()
+    async def wait_for_room(self) -> None:
+        """Until something became durable, or a drive came or went: look again then."""
+        self.request_commit()
+        await self._progress.wait()
 
     def write(self, ino: int, offset: int, data: bytes) -> None:
         self.dirty.write(ino, offset, data)
@@ -168,11 +125,7 @@ class Engine:
         return self.db.files.mapped_bytes(ino) + (file.size if file is not None else 0)
 
     def usable(self) -> Usable:
-        """For statfs: total is what is stored plus what still fits, so that the reserve, the metadata and whatever
-        else lies on those disks is never shown as taken by files."""
-        usable = self.space_keeper.usable() or Usable(0, 0, 0)
-        stored = self.db.ledger.total_length() + self.db.files.inline_total + self.sealed.bytes + self.dirty.total
-        return Usable(stored + usable.free, usable.free, usable.kept)
+        return self.admission.usable()
 
     # ---- committing -------------------------------------------------------------------------------------
 

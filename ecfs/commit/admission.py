@@ -1,0 +1,82 @@
+"""Before a change: is it allowed now, is there room in memory, is there room on the drives? (R6, R23, promise 10)"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ecfs.commit.space import Usable
+from ecfs.errors import FencedError, NotEnoughDrivesError, PoolFullError, StalledError
+
+if TYPE_CHECKING:
+    from ecfs.commit.engine import Engine
+
+
+class Admission:
+    """Says yes, waits, or says why not; then nothing was changed."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._pool = engine.pool
+
+    async def admit(self, size: int, *, deleting: bool) -> None:
+        """Raises StalledError, FencedError, NotEnoughDrivesError, PoolFullError."""
+        self._refuse_if_unable()
+        while self._is_crowded(size):
+            await self._engine.wait_for_room()
+            self._refuse_if_unable()
+        if not deleting:
+            await self._find_room(size)
+
+    def _refuse_if_unable(self) -> None:
+        engine = self._engine
+        if engine.fenced:
+            raise FencedError(engine.fenced)
+        if engine.stalled:
+            raise StalledError(engine.stalled)
+        if self._pool.settings.read_only:
+            raise StalledError("mounted read-only")
+        if len(self._pool.members.writable()) < self._pool.members.need:
+            raise NotEnoughDrivesError("too few drives for writing")
+
+    def _is_crowded(self, size: int) -> bool:
+        """Memory is bounded: dirty data, sealed stripes, and the rows of one commit. An idle engine takes anything."""
+        engine, settings = self._engine, self._pool.settings
+        return (
+            engine.dirty.total + size > settings.dirty_limit
+            or engine.sealed.bytes > settings.sealed_limit
+            or engine.db.changes > 2 * settings.commit_rows
+        ) and engine.dirty.total + engine.sealed.bytes + engine.db.changes > 0
+
+    async def _find_room(self, size: int) -> None:
+        keeper = self._engine.space_keeper
+        if not self._fits(size):
+            # Before saying no: what is dead may only wait for a commit or for the compactor. Bounded, not a loop.
+            await self._reclaim()
+            if not self._fits(size):
+                raise PoolFullError("no space left for new data")
+        keeper.promise(size)
+
+    def _fits(self, size: int) -> bool:
+        usable = self._engine.space_keeper.usable()
+        return usable is None or usable.free > size
+
+    async def _reclaim(self) -> None:
+        """Look again; commit, delete what died, compact once, look again."""
+        engine = self._engine
+        await engine.space_keeper.sample()
+        if self._fits(self._pool.settings.stripe_size):
+            return
+        await engine.sync()
+        await engine.compactor.compact_once(urgent=True)
+        await engine.sync()
+        await engine.reaper.drain()
+        await engine.space_keeper.sample()
+
+    def usable(self) -> Usable:
+        """For statfs: total is what is stored plus what still fits, so that the reserve, the metadata and whatever
+        else lies on those disks is never shown as taken by files."""
+        engine = self._engine
+        usable = engine.space_keeper.usable() or Usable(0, 0, 0)
+        in_memory = engine.sealed.bytes + engine.dirty.total
+        stored = engine.db.ledger.total_length() + engine.db.files.inline_total + in_memory
+        return Usable(stored + usable.free, usable.free, usable.kept)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import ecfs.journal.opening as opening
+import ecfs.journal.gather as gather
 from ecfs.errors import EcfsError, HistoryGapError
 from ecfs.journal.support import dead_epochs, unsupported
 from tests.memory_pool import MemoryPool
@@ -42,7 +42,7 @@ async def test_r11_copies_that_lived_on_elsewhere_do_not_choose_the_tail(pool: M
 
 
 async def test_r11_switched_off_one_copy_takes_the_pool_back(pool: MemoryPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "unsupported", lambda *arguments: set())
+    monkeypatch.setattr(gather, "unsupported", lambda *arguments: set())
     with pytest.raises((AssertionError, EcfsError, BaseExceptionGroup)):
         await copied_and_used_elsewhere(pool, 1)
 

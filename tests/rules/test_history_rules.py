@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-import ecfs.journal.opening as opening
+import ecfs.journal.recovery as recovery
 from ecfs.commit.engine import Engine
 from ecfs.errors import FencedError, HistoryGapError, NotEnoughDrivesError
 from ecfs.journal.chain import Base
@@ -74,7 +74,7 @@ async def test_r01_switched_off_the_longest_chain_wins(pool: MemoryPool, monkeyp
         newest = max([*heads], key=lambda head: head.seq, default=None)
         return base if newest is None else Base(newest.epoch, newest.seq, newest.hash)
 
-    monkeypatch.setattr(opening, "choose_tail", longest)
+    monkeypatch.setattr(recovery, "choose_tail", longest)
     with pytest.raises((AssertionError, HistoryGapError, BaseExceptionGroup, NotEnoughDrivesError)):
         await longer_chain_on_one_drive(pool)
 
@@ -193,7 +193,7 @@ async def test_r09_switched_off_history_is_cut_short(pool: MemoryPool, monkeypat
             at = by_prev[at].hash
         return chain
 
-    monkeypatch.setattr(opening, "walk", cut_short)
+    monkeypatch.setattr(recovery, "walk", cut_short)
     with pytest.raises(pytest.fail.Exception):
         await rotten_record_everywhere(pool)
 

@@ -13,7 +13,7 @@ from msgspec import structs
 from ecfs.commit.sealed import SealedStripe, SealedStripes
 from ecfs.commit.sealer import Sealer
 from ecfs.commit.settle import Settler
-from ecfs.errors import StalledError
+from ecfs.errors import FencedError, StalledError
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.record import COMMIT, Record, compose
 from ecfs.journal.superblock import Checkpoint

@@ -76,6 +76,8 @@ class NodeDrive(Drive):
         self._attachment = b""
         self._lost = "not attached"
         self._exclusive = False
+        self._orphaned = False
+        """Attached, until the connection was lost."""
         self._writer: Writer | None = None
         self._sealed: set[str] = set()
         self._oldest_put: int | None = None
@@ -110,7 +112,7 @@ class NodeDrive(Drive):
         with labelled(self.slot):
             stream, reply = await self._link.open(method, request)
         self._attachment, self._lost = reply.attachment, ""
-        self._exclusive, self._hold = exclusive, stream
+        self._exclusive, self._hold, self._orphaned = exclusive, stream, False
         self._abandoned, self._machine = reply.abandoned, reply.machine
         self._oldest_put = None
         if exclusive and not stream.when_ended(lambda: self._let_go_by(stream)):
@@ -119,12 +121,12 @@ class NodeDrive(Drive):
     def _let_go_by(self, stream: Stream) -> None:
         """The node has ended, or lost us: others may have been let in since."""
         if self._hold is stream:
-            self._hold, self._attachment = None, b""
+            self._hold, self._attachment, self._orphaned = None, b"", True
             self._lost = "the connection to the node was lost"
 
     async def close(self) -> None:
         caller, hold = self._by(self._attachment), self._hold
-        self._hold, self._attachment, self._lost = None, b"", "not attached"
+        self._hold, self._attachment, self._orphaned, self._lost = None, b"", False, "not attached"
         try:
             if hold is not None and self._exclusive:
                 # So that whoever comes next finds the drive free. Shielded: a cancelled mount must let go as well.
@@ -155,7 +157,7 @@ class NodeDrive(Drive):
         return Location(found.filesystem, found.mount_point, found.below) if found.filesystem else None
 
     async def alive(self) -> None:
-        reply = await self._ask("Alive", pb.AliveRequest(caller=self._caller()))
+        reply = await self._ask("Alive", pb.AliveRequest(caller=self._caller(asked=True)))
         self._abandoned = reply.abandoned
 
     async def space(self) -> Space:
@@ -273,8 +275,9 @@ class NodeDrive(Drive):
 
     # ---- what every call begins with --------------------------------------------------------------------------------
 
-    def _caller(self, key: str | None = None, *, changing: bool = False) -> pb.Caller:
-        if not self._attachment:
+    def _caller(self, key: str | None = None, *, changing: bool = False, asked: bool = False) -> pb.Caller:
+        """asked: also after the connection was lost. The node then refuses, but says whether we were fenced off."""
+        if not self._attachment and not (asked and self._orphaned and self._writer is not None):
             raise DriveUnreachableError(self._lost, slot=self.slot, key=key)
         if changing and not self._exclusive:
             raise DriveLockedError("attached for reading only", slot=self.slot, key=key)

@@ -6,6 +6,7 @@ What goes away is seen within a second or two; what comes back is taken in only 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 import trio
@@ -18,6 +19,7 @@ from ecfs.errors import (
     EcfsError,
     FormatTooNewError,
     HistoryGapError,
+    PoolLockedError,
     StalledError,
 )
 from ecfs.heal.context import HealContext
@@ -87,6 +89,8 @@ class Watch:
     def _failed(self, member: Member, error: DriveError) -> None:
         members = self._ctx.pool.members
         members.count_error(member, error)
+        if isinstance(error, DriveFencedError):
+            members.fenced = True
         if isinstance(error, DriveTimeoutError):
             self._late.add(member.slot)
             if not members.may_leave_for_slowness(frozenset(self._late)):
@@ -166,8 +170,19 @@ class Watch:
             return Sight(drive, "absent", "does not answer")
         except FormatTooNewError as error:
             return Sight(drive, "wrong", str(error))
+        except PoolLockedError as error:
+            await self._have_we_lost_it(drive)
+            return Sight(drive, "absent", str(error))
         except EcfsError as error:
             return Sight(drive, "absent", str(error))
+
+    async def _have_we_lost_it(self, drive: Drive) -> None:
+        """Somebody else has a drive of ours. If it is promised to them, the pool is theirs, and we must say so (R2)."""
+        with trio.move_on_after(LOOK_S), suppress(DriveError):
+            await drive.attach(exclusive=False)
+            if (await drive.read_fence()).epoch > self._ctx.pool.writer.epoch:
+                self._ctx.pool.members.fenced = True
+                self._ctx.pool.members.note(drive.slot, "fenced", "promised to another process")
 
     # ---- does it belong? --------------------------------------------------------------------------------
 
@@ -224,6 +239,7 @@ class Watch:
             await self._entrance.enter(arrival)
             return
         except DriveFencedError as error:
+            members.fenced = True
             state, why = "wrong", f"was opened by another process meanwhile ({error.args[0]})"
         except (DriveError, HistoryGapError, StalledError) as error:
             state, why = "absent", str(error.args[0])

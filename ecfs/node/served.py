@@ -137,6 +137,7 @@ class Served:
         return pb.LocationReply(filesystem=found.filesystem, mount_point=found.mount_point, below=found.below)
 
     async def alive(self, request: pb.AliveRequest) -> pb.AliveReply:
+        self._judge(request.caller)
         self._demand(request.caller)
         await self.drive.alive()
         return pb.AliveReply(abandoned=self.drive.abandoned)
@@ -271,16 +272,22 @@ class Served:
     @contextmanager
     def changing(self, caller: pb.Caller) -> Iterator[None]:
         """Around every change, from its first look at who may to the return of its last system call (R2)."""
-        writer = Writer(caller.writer.epoch, caller.writer.nonce) if caller.HasField("writer") else None
         with self._gate.change():
-            if writer is not None:
-                # Before anything else: who was fenced off must hear that, and not that the node was attached anew.
-                fence.judge(self._promised, writer)
+            writer = self._judge(caller)
             self._demand(caller)
             if writer is None and self._promised != fence.NOBODY:
                 raise DriveFencedError(f"is promised to epoch {self._promised.epoch}: fence it first")
             fence.judge_write(self._promised, writer)
             yield
+
+    def _judge(self, caller: pb.Caller) -> Writer | None:
+        """The caller as a writer, if it is one. Asked before anything else: who was fenced off must hear that, and not
+        only that the drive was attached anew."""
+        if not caller.HasField("writer"):
+            return None
+        writer = Writer(caller.writer.epoch, caller.writer.nonce)
+        fence.judge(self._promised, writer)
+        return writer
 
     # ---- the directory ----------------------------------------------------------------------------------------------
 

@@ -57,9 +57,7 @@ async def _read(drive: Drive) -> Sight:
     try:
         identity = decode_identity(await drive.read_blob("identity"))
     except ShardMissingError:
-        if await drive.is_vacant():
-            return Sight(drive, "absent", "empty: is its disk mounted?")
-        return Sight(drive, "wrong", "partly deleted, or not a drive: it has files but no identity")
+        return await _without_identity(drive)
     except (CorruptError, ShardCorruptError) as error:
         return Sight(drive, "wrong", f"identity damaged ({error})")
     except DriveError as error:
@@ -80,6 +78,16 @@ async def _gone(drive: Drive) -> str:
         except DriveError:
             return prefix
     return ""
+
+
+async def _without_identity(drive: Drive) -> Sight:
+    try:
+        vacant = await drive.is_vacant()
+    except DriveError as error:
+        return Sight(drive, "absent", str(error.args[0]))
+    if vacant:
+        return Sight(drive, "absent", "empty: is its disk mounted?")
+    return Sight(drive, "wrong", "partly deleted, or not a drive: it has files but no identity")
 
 
 def pool_of(sights: Iterable[Sight]) -> str | None:

@@ -134,3 +134,17 @@ async def sync_fails_once(scratch: Path) -> None:
 
 def test_r21_a_shard_that_a_failed_sync_left_readable_is_written_again(tmp_path: Path) -> None:
     simulate(1, sync_fails_once, tmp_path)
+
+
+@pytest.mark.parametrize("fault", ["error", "hang"])
+def test_a_drive_that_fails_while_it_is_looked_at_does_not_keep_the_pool_closed(tmp_path: Path, fault: str) -> None:
+    async def open_with_it(scratch: Path) -> None:
+        world = World(1, scratch)
+        await world.create()
+        world.weather.script = lambda number, place, operation: (
+            {"read_blob": "missing", "is_vacant": fault}.get(operation) if place == 3 else None
+        )
+        async with world.mounted() as mount:
+            assert not mount.engine.pool.members[3].up
+
+    simulate(1, open_with_it, tmp_path)

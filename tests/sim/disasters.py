@@ -37,8 +37,8 @@ class Disasters:
         missing = [place for place in suspects if chance.random() < 0.3]
         return missing + chance.sample(others, chance.randint(0, world.spare()))
 
-    def _harmed(self, step: Step) -> SimStore | None:
-        place = self.world.harm(step.a)
+    def _harmed(self, step: Step, *, silently: bool = False) -> SimStore | None:
+        place = self.world.harm(step.a, silently=silently)
         return None if place is None else self.world.stores[place]
 
     def after_a_life(self) -> None:
@@ -92,7 +92,7 @@ class Disasters:
     # ---- drives that are not what they were -------------------------------------------------------------------------
 
     async def do_rot(self, step: Step, mount: Mount) -> None:
-        if store := self._harmed(step):
+        if store := self._harmed(step, silently=True):
             rot(store, Random(step.b))
 
     async def do_scatter(self, step: Step, mount: Mount) -> None:
@@ -109,7 +109,7 @@ class Disasters:
 
     async def do_lie(self, step: Step, mount: Mount) -> None:
         """From now on it answers a sync before anything is durable."""
-        if store := self._harmed(step):
+        if store := self._harmed(step, silently=True):
             store.lies = 1
 
     async def do_save(self, step: Step, mount: Mount) -> None:
@@ -127,7 +127,7 @@ class Disasters:
     # ---- weather ----------------------------------------------------------------------------------------------------
 
     async def do_storm(self, step: Step, mount: Mount) -> None:
-        place = self.world.harm(step.a)
+        place = self.world.harm(step.a, silently=True)
         if place is not None:
             self.world.weather.rates[place] = [0.02, 0.1, 0.5][step.b % 3]
 

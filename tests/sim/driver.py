@@ -12,7 +12,7 @@ import trio
 from ecfs.meta import cross_check
 from tests.sim.client import Client
 from tests.sim.disasters import Disasters
-from tests.sim.healing import Healing
+from tests.sim.healing import Healing, check_ledger
 from tests.sim.history import History, Violation, read_tree
 from tests.sim.model import ROOT, Moment, Tree, new_model
 from tests.sim.rivals import Rivals
@@ -127,6 +127,7 @@ class Driver:
         problems = list(cross_check(mount.engine.db))
         if problems:
             raise Violation(f"step {self.at}, {label}: {problems[:5]}")
+        check_ledger(self.world, mount)
         self.history.restart(moment)
         self.model.restart(moment)
         self.world.done["recoveries"] += 1

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ecfs.drive.shards import check_whole_shard
 from ecfs.errors import EcfsError, RefusedError
 from ecfs.heal.report import LOST, ScrubReport
+from ecfs.shard import shard_key
 from tests.sim.disasters import place_of, settled, until
 from tests.sim.history import Violation
 from tests.sim.steps import Step
@@ -83,8 +86,7 @@ class Healing:
             raise Violation(f"after {ATTEMPTS} scrubs there is still something to do: {report.findings[:5]}")
         self._prove(mount)
         self.adopt_places(mount)
-        world.suspects.clear()
-        world.brittle = False
+        world.whole_again()
         world.done["mended"] += 1
 
     def _away(self, mount: Mount) -> list[int]:
@@ -115,19 +117,34 @@ class Healing:
         counts = pool.db.ledger.counts(pool.members.out_slots())
         if counts.full != counts.total:
             raise Violation(f"after mending the ledger says {counts}")
-        for row in pool.db.ledger.facts(0, 100_000):
-            if pool.db.files.live(row.id) > 0:
-                for member in pool.members:
-                    self._prove_shard(row.id, row.hash, member.slot, place_of(member.url))
+        for stripe, slot, content_hash in present_shards(mount):
+            self._prove_shard(stripe, content_hash, slot, place_of(pool.members[slot].url))
 
     def _prove_shard(self, stripe: int, content_hash: bytes, slot: int, place: int) -> None:
-        key = f"s/{stripe >> 32:08x}/{stripe & 0xFFFFFFFF:08x}"
+        key = shard_key("s", stripe)
         file = self.world.stores[place].durable_names.get(key)
         if file is None or file.durable < len(file.data):
             raise Violation(f"after mending {key} is not durable on drive {slot}")
         header = check_whole_shard(key, file.data)
-        if header.content_hash != content_hash or header.index != self._index(stripe, slot):
+        index = self.world.geometry.index_of(stripe & 0xFFFFFFFF, slot)
+        if (header.content_hash, header.index) != (content_hash, index):
             raise Violation(f"after mending {key} on drive {slot} is another shard")
 
-    def _index(self, stripe: int, slot: int) -> int:
-        return self.world.geometry.index_of(stripe & 0xFFFFFFFF, slot)
+
+def present_shards(mount: Mount) -> Iterator[tuple[int, int, bytes]]:
+    """(stripe, slot, content hash) of every shard that the ledger counts on."""
+    pool = mount.engine.pool
+    for row in pool.db.ledger.facts(0, 100_000):
+        if pool.db.files.live(row.id) > 0:
+            missing = pool.db.ledger.missing_slots(row.id)
+            yield from ((row.id, m.slot, row.hash) for m in pool.members if m.up and m.in_w and m.slot not in missing)
+
+
+def check_ledger(world: World, mount: Mount) -> None:
+    """Healthy means known: what the ledger counts on is there, unless something happened that only a scrub can find."""
+    for stripe, slot, _ in present_shards(mount):
+        place = place_of(mount.engine.pool.members[slot].url)
+        if place in world.silent or world.brittle:
+            continue
+        if shard_key("s", stripe) not in world.stores[place].names:
+            raise Violation(f"the ledger counts on stripe {stripe:016x} on drive {slot}, which has no such shard")

@@ -92,6 +92,8 @@ class World:
     stores: list[SimStore] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     suspects: set[int] = field(default_factory=set)
+    silent: set[int] = field(default_factory=set)
+    """Suspects that may lack something without anybody being able to know before a scrub."""
     reasons: set[type[EcfsError]] = field(default_factory=set)
     """Errors that programs may be told just now."""
     blackout: bool = False
@@ -158,14 +160,22 @@ class World:
             return list(self.places)
         return sorted(self.suspects & set(self.places))
 
-    def harm(self, number: int) -> int | None:
+    def harm(self, number: int, *, silently: bool = False) -> int | None:
         """Choose a place that something may now happen to; it is suspect from now on. None if nothing may."""
         places = self.harmable()
         if not places:
             return None
         place = places[number % len(places)]
         self.suspects.add(place)
+        if silently:
+            self.silent.add(place)
         return place
+
+    def whole_again(self) -> None:
+        """Everything was mended and proven."""
+        self.suspects.clear()
+        self.silent.clear()
+        self.brittle = False
 
     def spare(self) -> int:
         """How many more places may be missing."""

@@ -24,6 +24,7 @@ from ecfs.errors import EcfsError, UsageError
 from ecfs.fuse import EcfsOperations, fuse_options, mount_fuse, run_fuse, stop_fuse, unmount_fuse
 from ecfs.mount.locate import shown
 from ecfs.mount.making import make_pool, restore_pool_file
+from ecfs.mount.memory import keep_memory
 from ecfs.mount.mountpoint import mount_on, raise_limits
 from ecfs.mount.options import MountOptions
 from ecfs.mount.patience import Tell, patiently
@@ -52,6 +53,7 @@ class Plan:
 
 async def serve(plan: Plan) -> bool:
     """Serve until the folder is unmounted or a signal asks to end. False if something could not be made durable."""
+    keep_memory()
     file = await _make(plan) if plan.create else plan.file
     entry = Mounted(file.pool_id, str(file.path), plan.point, os.getpid(), OPENING, plan.log)
 
@@ -133,7 +135,7 @@ class Daemon:
         if not self.plan.options.read_only:
             await volume.fs.clean_orphans()
         operations = EcfsOperations(volume.fs, writeback=self.plan.options.writeback)
-        mount_saying_why(operations, self.plan.point, self.plan.options)
+        mount_saying_why(operations, self.plan.point, self.plan.options, source_of(self.file))
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._when_asked)
@@ -181,11 +183,17 @@ async def _serve_until_unmounted(*, poll: bool) -> None:
         _log.exception("serving requests ended with an error")
 
 
-def mount_saying_why(operations: EcfsOperations, point: str, options: MountOptions) -> None:
+def source_of(file: PoolFile) -> str:
+    """What is mounted, as people name it: the directory of a pool, or its file."""
+    return str(file.path.parent if file.path.name == POOL_FILE else file.path)
+
+
+def mount_saying_why(operations: EcfsOperations, point: str, options: MountOptions, source: str) -> None:
     """Mount. Raises UsageError with what libfuse wrote to standard error, the only place where it says why."""
     names = fuse_options(
-        allow_other=options.allow_other, read_only=options.read_only, suid=options.suid, dev=options.dev
-    )
+        allow_other=options.allow_other, read_only=options.read_only, suid=options.suid, dev=options.dev,
+        source=source, extra=options.kernel,
+    )  # fmt: skip
     with _captured_stderr() as said:
         try:
             mount_fuse(operations, point, names)

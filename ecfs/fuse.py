@@ -305,13 +305,16 @@ def fuse_options(
     read_only: bool = False,
     suid: bool = False,
     dev: bool = False,
+    source: str = "ecfs",
     extra: Sequence[str] = (),
 ) -> set[str]:
     """Mount options. Permissions are always checked by the kernel; `suid` and `dev` need root.
 
+    source: what df shows and what `mount -a` compares with fstab to see whether it is mounted already.
     extra: options of the kernel or libfuse as they are written after ``-o``.
     """
-    options = {"fsname=ecfs", "subtype=ecfs", "default_permissions", *extra}
+    escaped = source.replace("\\", "\\\\").replace(",", "\\,")
+    options = {f"fsname={escaped}", "subtype=ecfs", "default_permissions", *extra}
     chosen = {"allow_other": allow_other, "ro": read_only, "suid": suid, "dev": dev}
     return options | {name for name, wanted in chosen.items() if wanted}
 

@@ -26,6 +26,38 @@ _KNOWN = {
     "poll": {"poll": True},
     "nopoll": {"poll": False},
 }
+_KERNEL = ("noexec", "sync", "dirsync")
+"""Handed on as they are."""
+_MEANT_FOR_OTHERS = frozenset(
+    [
+        "defaults",
+        "auto",
+        "noauto",
+        "_netdev",
+        "nofail",
+        "user",
+        "nouser",
+        "users",
+        "owner",
+        "noowner",
+        "group",
+        "nogroup",
+        "async",
+        "exec",
+        "atime",
+        "noatime",
+        "relatime",
+        "norelatime",
+        "strictatime",
+        "nostrictatime",
+        "diratime",
+        "nodiratime",
+        "lazytime",
+        "nolazytime",
+        "default_permissions",
+    ]
+)
+"""What fstab says to mount(8) and systemd, and what is so anyway: reading moves no atime, the kernel checks rights."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +74,8 @@ class MountOptions:
     suid: bool = False
     dev: bool = False
     writeback: bool = False
+    kernel: tuple[str, ...] = ()
+    """Options that only the kernel understands."""
     poll: bool = True
     """Look for the next request before going to sleep: many small requests are answered twice as fast."""
 
@@ -51,14 +85,24 @@ def parse_options(texts: Iterable[str]) -> MountOptions:
     root = os.geteuid() == 0
     options = MountOptions(allow_other=root, suid=root, dev=root)
     for name in (part for text in texts for part in text.split(",") if part):
-        if name not in _KNOWN:
-            close = difflib.get_close_matches(name, _KNOWN, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_KNOWN)}"
-            raise UsageError(f"unknown mount option {name!r}: {hint}")
-        options = replace(options, **_KNOWN[name])
+        options = _with(options, name)
     if not root:
         _check_permitted(options)
     return options
+
+
+def _with(options: MountOptions, name: str) -> MountOptions:
+    if name == "remount":
+        raise UsageError("remount is not supported: ecfs umount, then mount with the other options")
+    if name in _KERNEL:
+        return replace(options, kernel=(*options.kernel, name))
+    if name in _MEANT_FOR_OTHERS or name.startswith(("x-", "X-", "comment=")):
+        return options
+    if name not in _KNOWN:
+        close = difflib.get_close_matches(name, _KNOWN, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join((*_KNOWN, *_KERNEL))}"
+        raise UsageError(f"unknown mount option {name!r}: {hint}")
+    return replace(options, **_KNOWN[name])
 
 
 def _check_permitted(options: MountOptions) -> None:

@@ -94,3 +94,7 @@ def test_options() -> None:
     assert {"allow_other", "ro", "suid", "dev", "noatime"} < fuse_options(
         allow_other=True, read_only=True, suid=True, dev=True, extra=["noatime"]
     )
+
+
+def test_a_source_with_commas_stays_one_option() -> None:
+    assert "fsname=/pools/a\\,b\\\\c" in fuse_options(source="/pools/a,b\\c")

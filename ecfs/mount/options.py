@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ecfs.errors import UsageError
 
 FUSE_CONF = Path("/etc/fuse.conf")
 
-_KNOWN = {
+_KNOWN: dict[str, dict[str, Any]] = {
     "ro": {"read_only": True},
     "rw": {"read_only": False},
     "allow_other": {"allow_other": True},
@@ -28,35 +29,11 @@ _KNOWN = {
 }
 _KERNEL = ("noexec", "sync", "dirsync")
 """Handed on as they are."""
-_MEANT_FOR_OTHERS = frozenset(
-    [
-        "defaults",
-        "auto",
-        "noauto",
-        "_netdev",
-        "nofail",
-        "user",
-        "nouser",
-        "users",
-        "owner",
-        "noowner",
-        "group",
-        "nogroup",
-        "async",
-        "exec",
-        "atime",
-        "noatime",
-        "relatime",
-        "norelatime",
-        "strictatime",
-        "nostrictatime",
-        "diratime",
-        "nodiratime",
-        "lazytime",
-        "nolazytime",
-        "default_permissions",
-    ]
-)
+_MEANT_FOR_OTHERS = frozenset((
+    "defaults", "auto", "noauto", "_netdev", "nofail", "user", "nouser", "users", "owner", "noowner", "group", "nogroup",
+    "async", "exec", "default_permissions", "atime", "noatime", "relatime", "norelatime", "strictatime",
+    "nostrictatime", "diratime", "nodiratime", "lazytime", "nolazytime",
+))  # fmt: skip
 """What fstab says to mount(8) and systemd, and what is so anyway: reading moves no atime, the kernel checks rights."""
 
 

@@ -30,8 +30,8 @@ _KNOWN: dict[str, dict[str, Any]] = {
 _KERNEL = ("noexec", "sync", "dirsync")
 """Handed on as they are."""
 _MEANT_FOR_OTHERS = frozenset((
-    "defaults", "auto", "noauto", "_netdev", "nofail", "user", "nouser", "users", "owner", "noowner", "group", "nogroup",
-    "async", "exec", "default_permissions", "atime", "noatime", "relatime", "norelatime", "strictatime",
+    "defaults", "auto", "noauto", "_netdev", "nofail", "user", "nouser", "users", "owner", "noowner", "group",
+    "nogroup", "async", "exec", "default_permissions", "atime", "noatime", "relatime", "norelatime", "strictatime",
     "nostrictatime", "diratime", "nodiratime", "lazytime", "nolazytime",
 ))  # fmt: skip
 """What fstab says to mount(8) and systemd, and what is so anyway: reading moves no atime, the kernel checks rights."""

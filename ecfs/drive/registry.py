@@ -16,6 +16,7 @@ from ecfs.drive.base import Drive
 from ecfs.drive.deadline import DeadlineDrive
 from ecfs.drive.health import HealthDrive
 from ecfs.drive.local import LocalDrive
+from ecfs.drive.s3_url import S3Url
 from ecfs.errors import UsageError
 from ecfs.rpc.tls import TlsFiles
 
@@ -57,7 +58,7 @@ def _of_scheme(scheme: str, url: str) -> str:
     if scheme == "grpc":
         return _node(url, url.partition("://")[2].removesuffix("/"))
     if scheme == "s3":
-        raise UsageError(f"{url}: S3 buckets are not built into this version")
+        return str(S3Url.parse(url))
     if scheme != "file":
         raise UsageError(f"{url}: unknown kind of drive {scheme}:// (give a directory, or HOST:PORT of a node)")
     parts = urlsplit(url)
@@ -74,6 +75,11 @@ def _node(url: str, address: str) -> str:
             f"{url}: give HOST:PORT of a storage node, such as nas1:9001 (a directory would be ./{address})"
         )
     return f"{match[1].lower()}:{int(match[2])}"
+
+
+def is_bucket(url: str) -> bool:
+    """Whether a canonical URL names a bucket."""
+    return url.startswith("s3://")
 
 
 def is_directory(url: str) -> bool:
@@ -104,12 +110,22 @@ def check_distinct(urls: Sequence[str]) -> None:
 
 
 def _check_addresses(addresses: Sequence[str]) -> None:
+    _check_buckets([address for address in addresses if is_bucket(address)])
     seen: dict[str, str] = {}
     for address in addresses:
         place = re.sub(r"^(127\.0\.0\.1|\[::1\]):", "localhost:", address)
         if place in seen:
             raise UsageError(f"{address} and {seen[place]} are the same drive: every drive needs a place of its own")
         seen[place] = address
+
+
+def _check_buckets(urls: Sequence[str]) -> None:
+    for number, url in enumerate(urls):
+        for other in urls[:number]:
+            one, two = S3Url.parse(url), S3Url.parse(other)
+            long, short = sorted((f"{one.prefix}/", f"{two.prefix}/"), key=len, reverse=True)
+            if one.place == two.place and (long.startswith(short) or short == "/"):
+                raise UsageError(f"{url} and {other} are one place: every drive needs a bucket or prefix of its own")
 
 
 def open_drive(url: str, *, slot: int | None, clock: Clock, access: Access = NO_ACCESS) -> HealthDrive:
@@ -120,8 +136,18 @@ def open_drive(url: str, *, slot: int | None, clock: Clock, access: Access = NO_
 def _bare(url: str, slot: int | None, clock: Clock, access: Access) -> Drive:
     if is_directory(url):
         return LocalDrive(url, slot=slot, token=clock.token, shared_directory=access.shared_directory)
+    if is_bucket(url):
+        return _bucket(url, slot, clock)
     try:
         from ecfs.drive.node import NodeDrive
     except ModuleNotFoundError as error:
         raise UsageError(f"{url}: storage nodes need more libraries: pip install 'ecfs[node]'") from error
     return NodeDrive(url, clock, slot=slot, tls=access.tls, pool_id=access.pool_id)
+
+
+def _bucket(url: str, slot: int | None, clock: Clock) -> Drive:
+    try:
+        from ecfs.drive.s3 import s3_drive
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{url}: buckets need one more library: pip install 'ecfs[s3]'") from error
+    return s3_drive(url, clock, slot=slot)

@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from obstore.store import MemoryStore
 
 from ecfs.drive.base import Drive, Writer
-from tests.contract.places import LocalPlace, MemoryPlace, NodePlace, Place
+from tests.contract.places import BucketPlace, LocalPlace, MemoryPlace, NodePlace, Place
+from tests.s3_server import s3_endpoint as s3_endpoint
+from tests.s3_server import served_bucket
 from tests.sim.place import SimPlace
 
 WRITER = Writer(2, "a" * 32)
@@ -24,6 +27,8 @@ WRITER = Writer(2, "a" * 32)
         "simulated",
         "node",
         "node-wrapped",
+        "bucket",
+        "bucket-served",
     ]
 )
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
@@ -33,6 +38,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         place = LocalPlace(tmp_path / "d3", monkeypatch)
     elif kind.startswith("node"):
         place = NodePlace(tmp_path / "d3", monkeypatch)
+    elif kind == "bucket":
+        place = BucketPlace(MemoryStore())
+    elif kind == "bucket-served":
+        place = BucketPlace(served_bucket(request.getfixturevalue("s3_endpoint")))
     elif kind == "simulated":
         place = SimPlace()
     else:

@@ -14,11 +14,14 @@ import pytest
 
 from ecfs.clock import SystemClock
 from ecfs.drive.base import Drive
+from ecfs.drive.bucket import BucketDrive
 from ecfs.drive.deadline import DeadlineDrive
 from ecfs.drive.health import HealthDrive
 from ecfs.drive.local import LocalDrive
 from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.memory_store import MemoryStore
+from ecfs.drive.objects import HEADER_LIMIT, Listed
+from ecfs.drive.s3 import Bucket
 from tests.nodes import ThreadNode
 
 
@@ -26,6 +29,8 @@ class Place(ABC):
     """Where a drive lies. wrapped: its drives come in all wrappers."""
 
     wrapped = False
+    durable_at_once = False
+    """A put is durable before any sync."""
 
     def open(self) -> Drive:
         """One more handle on it."""
@@ -112,6 +117,67 @@ class NodePlace(LocalPlace):
 
     def end(self) -> None:
         self.node.stop()
+
+
+class FailingBucket(Bucket):
+    """What a test may break. failing: nothing can be stored, and nothing looked up."""
+
+    failing: bool
+
+    def create(self, name: str, data: bytes) -> str:
+        self._perhaps()
+        return super().create(name, data)
+
+    def write(self, name: str, data: bytes) -> str:
+        self._perhaps()
+        return super().write(name, data)
+
+    def list(self, prefix: str, after: str | None = None) -> Iterator[list[Listed]]:
+        self._perhaps()
+        return super().list(prefix, after)
+
+    def _perhaps(self) -> None:
+        if self.__dict__.get("failing"):
+            raise OSError(errno.EIO, "Input/output error")
+
+
+class BucketPlace(Place):
+    """An object store: everything that it has answered is durable."""
+
+    durable_at_once = True
+
+    def __init__(self, store: object) -> None:
+        self.bucket = FailingBucket(store)
+
+    def open_bare(self) -> Drive:
+        return BucketDrive("s3://bucket/prefix", lambda: self.bucket, SystemClock(), slot=3)
+
+    def _names(self) -> list[str]:
+        return [listed.name for chunk in self.bucket.list("") for listed in chunk]
+
+    def destroy(self) -> None:
+        for name in self._names():
+            self.bucket.delete(name)
+
+    def bytes_of(self, name: str) -> bytes:
+        return self.bucket.read(name)
+
+    def damage(self, name: str, data: bytes) -> None:
+        if not name.startswith("j/"):
+            self.bucket.write(name, data)
+            return
+        (part,) = [each for each in self._names() if name.encode() in self.bucket.read(each)[:HEADER_LIMIT]]
+        line, newline, _ = self.bucket.read(part).partition(b"\n")
+        self.bucket.write(part, line + newline + data)
+
+    def is_durable(self, key: str) -> bool:
+        return key in self._names()
+
+    @contextmanager
+    def failing_syncs(self) -> Iterator[None]:
+        self.bucket.__dict__["failing"] = True
+        yield
+        self.bucket.__dict__["failing"] = False
 
 
 class MemoryPlace(Place):

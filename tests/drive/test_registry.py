@@ -71,9 +71,47 @@ async def test_a_node_is_opened_without_asking_it() -> None:
     assert (drive.url, drive.slot) == ("nowhere.invalid:7000", 1)
 
 
-def test_what_is_not_built_in_yet_says_so() -> None:
-    with pytest.raises(UsageError, match="not built into this version"):
-        canonical_url("s3://bucket/prefix")
+@pytest.mark.parametrize(
+    ("url", "canonical"),
+    [
+        ("s3://bucket/prefix", "s3://bucket/prefix"),
+        ("S3://bucket/a/b/", "s3://bucket/a/b"),
+        ("s3://bucket", "s3://bucket/"),
+        ("s3://bucket/p?region=x&endpoint=http://h:9000/", "s3://bucket/p?endpoint=http://h:9000&region=x"),
+    ],
+)
+def test_a_bucket_has_one_spelling(url: str, canonical: str) -> None:
+    assert canonical_url(url, "/base") == canonical
+    assert canonical_url(canonical) == canonical
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("s3://", "BUCKET/PREFIX"),
+        ("s3://Bucket/p", "BUCKET/PREFIX"),
+        ("s3://bucket/a//b", "BUCKET/PREFIX"),
+        ("s3://bucket/../x y", "BUCKET/PREFIX"),
+        ("s3://bucket/p?endpiont=http://h", "did you mean endpoint"),
+        ("s3://bucket/p?endpoint=h:9000", "endpoint must be"),
+        ("s3://bucket/p?secret=x", "unknown option"),
+    ],
+)
+def test_what_names_no_bucket_is_bad_usage(url: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        canonical_url(url)
+
+
+def test_two_drives_in_one_prefix_are_refused() -> None:
+    check_distinct(["s3://bucket/a", "s3://bucket/ab", "s3://other/a", "s3://bucket/a?endpoint=http://h:1"])
+    for one, other in (("s3://bucket/a", "s3://bucket/a/b"), ("s3://bucket/", "s3://bucket/a"), ("s3://b-b/a",) * 2):
+        with pytest.raises(UsageError, match="one place"):
+            check_distinct([one, other])
+
+
+async def test_a_bucket_is_opened_without_asking_it() -> None:
+    drive = open_drive("s3://bucket/prefix", slot=4, clock=SystemClock())
+    assert (drive.url, drive.slot) == ("s3://bucket/prefix", 4)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ BAD = [
     ("create new a b c", "needs 6 drives, 3 are given"),
     ("create new a a b c d e", "are the same drive"),
     ("create new a a/b b c d e", "lie within each other"),
-    ("create new s3://bucket b c d e f", "S3 buckets are not built into this version"),
+    ("create new s3://b b c d e f", "give s3://BUCKET/PREFIX"),
     ("create new host:70000 b c d e f", "give HOST:PORT of a storage node"),
     ("node d --listen nonsense", "is no address to listen on"),
     ("node d --listen 0.0.0.0:9001", "can be reached from other machines"),

@@ -1,0 +1,116 @@
+"""What only a bucket has: the log that stands in for fence and journal (R24), and stores that break it."""
+
+from __future__ import annotations
+
+import pytest
+from obstore.store import MemoryStore
+
+from ecfs.clock import SystemClock
+from ecfs.drive.base import Writer
+from ecfs.drive.bucket import BucketDrive
+from ecfs.drive.objects import Log
+from ecfs.drive.s3 import Bucket
+from ecfs.errors import DriveFencedError, DriveUnreachableError, DriveWrongError
+
+OLD, NEW = Writer(2, "a" * 32), Writer(3, "b" * 32)
+SEGMENT = "j/00000002.000000"
+
+
+class Careless(Bucket):
+    """Creates a name twice, as stores do that don't know If-None-Match."""
+
+    def create(self, name: str, data: bytes) -> str:
+        return self.write(name, data)
+
+
+class LosesAnswers(Bucket):
+    """Stores, and then behaves as if the request had to be sent again."""
+
+    def create(self, name: str, data: bytes) -> str:
+        super().create(name, data)
+        return super().create(name, data)
+
+
+def handle(store: MemoryStore, kind: type[Bucket] = Bucket) -> BucketDrive:
+    return BucketDrive("s3://bucket/p", lambda: kind(store), SystemClock(), slot=3)
+
+
+async def made(store: MemoryStore) -> BucketDrive:
+    drive = handle(store)
+    await drive.create({"identity": b"who"})
+    await drive.fence(OLD)
+    await drive.prepare([2])
+    return drive
+
+
+async def test_two_writers_at_once_collide_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old writer looks, the new one fences, the old one appends: it must not get in between."""
+    store = MemoryStore()
+    old = await made(store)
+    await old.append(SEGMENT, 0, b"first")
+    new = handle(store)
+    await new.attach(exclusive=True)
+    log = Log(Bucket(store), lambda: "newer")
+    log.open()
+    monkeypatch.setattr(Log, "check", lambda self, writer: log.promise(NEW))
+    with pytest.raises(DriveFencedError):
+        await old.append(SEGMENT, 5, b"second")
+    monkeypatch.undo()
+    await new.attach(exclusive=True)
+    assert await new.read_fence() == NEW
+    assert await new.get(SEGMENT) == b"first"
+
+
+async def test_an_answer_that_was_lost_is_no_collision() -> None:
+    store = MemoryStore()
+    await made(store)
+    drive = handle(store, LosesAnswers)
+    drive._demand_conditional = lambda: None  # type: ignore[method-assign]
+    await drive.attach(exclusive=True)
+    await drive.fence(NEW)
+    await drive.prepare([2])
+    await drive.append(SEGMENT, 0, b"first")
+    await drive.append(SEGMENT, 5, b"second")
+    await drive.put("s/00000002/00000000", [b"data"])
+    assert await drive.get(SEGMENT) == b"firstsecond"
+
+
+async def test_a_store_without_conditional_create_is_refused() -> None:
+    drive = handle(MemoryStore(), Careless)
+    with pytest.raises(DriveWrongError, match="conditional create"):
+        await drive.create({"identity": b"who"})
+    assert not drive.capabilities.counts_for_commit
+    assert await drive.is_vacant()
+
+
+async def test_a_creation_that_crashed_leaves_the_place_vacant() -> None:
+    store = MemoryStore()
+    Log(Bucket(store), lambda: "one").begin()
+    Bucket(store).write("superblock", b"half")
+    drive = handle(store)
+    assert await drive.is_vacant()
+    await drive.create({"identity": b"who"})
+    assert not await drive.is_vacant()
+
+
+async def test_the_end_of_the_log_outlives_its_segment() -> None:
+    """The last number must stay known, or an old writer could take it again."""
+    store = MemoryStore()
+    drive = await made(store)
+    await drive.append(SEGMENT, 0, b"first")
+    await drive.append("j/00000002.000001", 0, b"second")
+    await drive.delete(SEGMENT)
+    await drive.delete("j/00000002.000001")
+    assert [entry async for entry in drive.list("j/")] == []
+    await drive.append("j/00000002.000002", 0, b"third")
+    await drive.attach(exclusive=True)
+    assert await drive.get("j/00000002.000002") == b"third"
+    assert await drive.read_fence() == OLD
+
+
+async def test_a_foreign_object_in_the_log_is_named() -> None:
+    store = MemoryStore()
+    drive = await made(store)
+    Bucket(store).write("log/zzz", b"hello")
+    with pytest.raises((DriveWrongError, DriveUnreachableError)):
+        await drive.attach(exclusive=True)

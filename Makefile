@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test soak sim crash check demo setup proto clean
+.PHONY: help run test soak sim crash mutants check demo setup proto clean
 
 # Debian packages: what ecfs needs to be installed and to mount, and what only the tests use.
 APT_RUN := python3 python3-venv python3-dev gcc pkg-config libfuse3-dev fuse3
@@ -13,7 +13,7 @@ READY := .venv/.ready
 TEST_READY := .venv/.test-ready
 
 help:
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 
 run: $(READY) ## make a pool in ./drives if there is none, and mount it at ./mnt
 	@mkdir -p mnt 2>/dev/null || true # what is wrong with ./mnt, ecfs says better
@@ -38,6 +38,9 @@ sim: $(TEST_READY) ## replay one simulated history: make sim SEED=7 MIX=everythi
 
 crash: $(TEST_READY) ## cut the power and fail every drive operation in turn, hours
 	@$(BIN)/pytest tests/crash -m "soak or not soak" --timeout 7200
+
+mutants: $(TEST_READY) ## put a deliberate fault into a copy of ecfs, one at a time: does a test notice?
+	@$(BIN)/python -m tests.mutants
 
 check: $(READY) ## check style, types and who imports whom
 	@$(BIN)/ruff check ecfs tests

@@ -1,0 +1,454 @@
+"""Deliberate faults, each to be caught by its tests. `make mutants` applies one at a time to a copy of the tree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """name: what is wrong then. old must be in `file` exactly once, so that a fault can't silently stop applying.
+
+    tests: what to run, arguments of pytest; the fastest that should notice.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+LOCAL = ("tests/drive/test_local.py", "tests/drive/test_local_fence.py", "tests/drive/test_power_cut.py")
+COMMIT = ("tests/unit/commit", "tests/rules/test_commit_rules.py")
+HISTORY = ("tests/rules/test_history_rules.py", "tests/rules/test_clones.py")
+CHECKPOINTS = ("tests/rules/test_checkpoint_rules.py",)
+SHARDS = ("tests/unit/test_shard.py",)
+STRIPES = ("tests/unit/stripes/test_rebuild.py", "tests/unit/stripes/test_reader_damage.py")
+CRASH = ("tests/crash/test_crash_at_every_operation.py",)
+ERRORS = ("tests/crash/test_error_at_every_operation.py",)
+FOUND = ("tests/crash/test_found_by_simulation.py",)
+RANDOM = ("tests/sim/test_random_runs.py",)
+WRONG = ("tests/unit/heal/test_wrong_drives.py",)
+ORPHANS = ("tests/unit/heal/test_orphans.py",)
+DAMAGE = ("tests/unit/heal/test_damage.py", "-k", "shard")
+LIMITS = ("tests/unit/heal/test_limits.py",)
+
+COMMITTER, GATHER, RECOVERY = "ecfs/commit/committer.py", "ecfs/journal/gather.py", "ecfs/journal/recovery.py"
+
+FAULTS = [
+    # ---- what a local drive calls durable (R21)
+    Fault(
+        "R21 a sync does not sync the files",
+        "ecfs/drive/local_puts.py",
+        "        os.fsync(descriptor)\n        links = ",
+        "        links = ",
+        LOCAL,
+    ),
+    Fault(
+        "R21 a sync does not sync the directories",
+        "ecfs/drive/local_puts.py",
+        "                    sync_directory(name, directory)",
+        "                    pass",
+        LOCAL,
+    ),
+    Fault(
+        "R21 an append is not synced",
+        "ecfs/drive/local_segments.py",
+        "            os.fdatasync(descriptor)\n",
+        "",
+        LOCAL,
+    ),
+    Fault(
+        "R21 a new segment's name is not synced",
+        "ecfs/drive/local_segments.py",
+        "                    sync_directory(DIRECTORY, directory)",
+        "                    pass",
+        LOCAL,
+    ),
+    Fault(
+        "a blob is renamed before it is synced",
+        "ecfs/drive/local_root.py",
+        "                os.fsync(descriptor)\n                os.rename(",
+        "                os.rename(",
+        LOCAL,
+    ),
+    Fault(
+        "a blob's new name is not synced",
+        "ecfs/drive/local_root.py",
+        "                os.fsync(root)\n                self.check_file",
+        "                self.check_file",
+        LOCAL,
+    ),
+    Fault(
+        "R2 a promise is not synced",
+        "ecfs/drive/local_root.py",
+        "        os.fsync(descriptor)\n        os.fsync(root)\n",
+        "        os.fsync(root)\n",
+        LOCAL,
+    ),
+    Fault(
+        "a repaired shard is renamed before it is synced",
+        "ecfs/drive/local_puts.py",
+        "                os.fsync(descriptor)\n                _compare",
+        "                _compare",
+        LOCAL,
+    ),
+    Fault(
+        "R22 the directory of an epoch is not synced",
+        "ecfs/drive/local_shards.py",
+        "            os.fsync(held)\n",
+        "",
+        LOCAL,
+    ),
+    Fault(
+        "R21 a failed sync does not void its puts",
+        "ecfs/drive/local.py",
+        "                close_soon(puts.void())\n",
+        "",
+        LOCAL,
+    ),
+    Fault(
+        "R21 writing into a deleted directory counts",
+        "ecfs/drive/local_root.py",
+        "        if not same_file(held, found):",
+        "        if False:",
+        ("tests/drive/test_local_place.py", "tests/drive/test_local.py"),
+    ),
+    Fault(
+        "R20 a segment is used again after a failed append",
+        "ecfs/drive/local_segments.py",
+        "            self._sealed.add(name)\n",
+        "",
+        LOCAL,
+    ),
+    Fault(
+        "R19 a drive is used without its lock",
+        "ecfs/drive/local.py",
+        "        take_lock(root, required=not self._shared)\n",
+        "",
+        ("tests/drive/test_local_place.py", "tests/drive/test_local.py"),
+    ),
+    # ---- fence (R2)
+    Fault(
+        "R2 a stale epoch is accepted",
+        "ecfs/drive/fence.py",
+        "    if promised.epoch > writer.epoch:",
+        "    if False:",
+        ("tests/drive/test_local_fence.py", *HISTORY),
+    ),
+    Fault(
+        "R2 another writer of the same epoch is accepted",
+        "ecfs/drive/fence.py",
+        "    if promised.epoch == writer.epoch and promised.nonce != writer.nonce:",
+        "    if False:",
+        ("tests/drive/test_local_fence.py", *HISTORY),
+    ),
+    Fault(
+        "R2 history is read before the fence is up",
+        GATHER,
+        "            await _fence(opening, newest)\n        opening.superblocks, opening.collected = {}, Collected()\n"
+        "        await _read_superblocks(opening)\n        for slot in list(opening.chosen):\n"
+        "            await _collect(opening, slot)\n",
+        "            pass\n        opening.superblocks, opening.collected = {}, Collected()\n"
+        "        await _read_superblocks(opening)\n        for slot in list(opening.chosen):\n"
+        "            await _collect(opening, slot)\n        if not opening.read_only:\n"
+        "            await _fence(opening, newest)\n",
+        FOUND,
+    ),
+    # ---- commit (R4, R5, R6)
+    Fault(
+        "the commit does not wait for a sync of its shards",
+        COMMITTER,
+        "            await self._settler.sync(commit.stripes)\n"
+        "            if all(self._is_settled(commit, stripe) for stripe in commit.stripes):",
+        "            for stripe in commit.stripes:\n                stripe.synced.update(stripe.placed)\n"
+        "            if all(self._is_settled(commit, stripe) for stripe in commit.stripes):",
+        CRASH,
+    ),
+    Fault(
+        "R5 acknowledged when one drive has the record",
+        COMMITTER,
+        "            if all(appended.get(member.slot) == member.incarnation for member in targets):",
+        "            if any(appended.get(member.slot) == member.incarnation for member in targets):",
+        (*COMMIT, *CRASH),
+    ),
+    Fault(
+        "R5 a commit goes on with too few drives",
+        COMMITTER,
+        "        if have < self._members.need:",
+        "        if have < self._members.need - 1:",
+        (*COMMIT, *ERRORS),
+    ),
+    Fault(
+        "R4 what is missing is not recorded",
+        COMMITTER,
+        "if slot not in holders)",
+        "if slot not in holders and slot < 0)",
+        COMMIT,
+    ),
+    Fault(
+        "R5 a drive that left stays in W",
+        COMMITTER,
+        "        self._add_leaving(outcome)\n        self._compose(",
+        "        self._compose(",
+        COMMIT,
+    ),
+    Fault(
+        "R5 slow drives are taken out, however many",
+        "ecfs/pool/members.py",
+        "        return len(late) <= self.m - out and remaining >= self.need",
+        "        return True",
+        COMMIT,
+    ),
+    Fault(
+        "R6 a commit that failed is forgotten and the next one appended",
+        "ecfs/commit/engine.py",
+        "                self._stall(str(error))\n",
+        "                self._stall(str(error))\n                break\n",
+        COMMIT,
+    ),
+    Fault(
+        "stripes are deleted before the commit that killed them",
+        "ecfs/commit/engine.py",
+        "        commit = self.committer.freeze()\n        self._frozen += 1",
+        "        commit = self.committer.freeze()\n        self.reaper.bury(list(commit.dead), had_fact=False)\n"
+        "        self._frozen += 1",
+        CRASH,
+    ),
+    Fault(
+        "R13 a stripe is deleted while somebody reads it",
+        "ecfs/commit/reaper.py",
+        "            await self._pool.pins.wait_unpinned(stripe)\n",
+        "",
+        (*ORPHANS, *RANDOM),
+    ),
+    # ---- checksums (promise 4)
+    Fault(
+        "a block's checksum is not compared",
+        "ecfs/shard.py",
+        "    if crc32(data) != header.block_crcs[number]:",
+        "    if False:",
+        SHARDS,
+    ),
+    Fault(
+        "a shard header's hash is not compared",
+        "ecfs/shard.py",
+        "    if _hash(view[:_HASHED]) != view[_HASHED:]:",
+        "    if False:",
+        SHARDS,
+    ),
+    Fault(
+        "a record's hash is not compared",
+        "ecfs/journal/record.py",
+        "    if len(payload) != head.payload_length or _record_hash(head, payload) != head.hash:",
+        "    if len(payload) != head.payload_length:",
+        (*HISTORY, "tests/unit/heal/test_damage.py", "-k", "r0 or r1 or j/"),
+    ),
+    Fault(
+        "a superblock's or an identity's hash is not compared",
+        "ecfs/pool/sealed.py",
+        '    if rest[-1:] != b"\\n" or _hash(match[1], body) != match[3]:',
+        '    if rest[-1:] != b"\\n":',
+        ("tests/unit/heal/test_damage.py", "-k", "superblock or identity"),
+    ),
+    Fault(
+        "R16 an inline blob's checksum is not compared",
+        "ecfs/meta/files.py",
+        "        if zlib.crc32(data) != row[0]:",
+        "        if False:",
+        ("tests/unit/meta/test_files.py",),
+    ),
+    Fault(
+        "R3 a shard of another generation counts",
+        "ecfs/stripes/fact.py",
+        '            "content": (header.content_hash, self.content_hash),\n',
+        "",
+        HISTORY,
+    ),
+    Fault(
+        "what was rebuilt is not compared with the row",
+        "ecfs/stripes/rebuild.py",
+        "        return encoded if encoded.fact == fact else None",
+        "        return encoded",
+        STRIPES,
+    ),
+    # ---- opening (R1, R7, R8, R9, R11)
+    Fault(
+        "R1 the longest chain wins",
+        "ecfs/journal/chain.py",
+        "        if head.position > (tail.epoch, tail.seq):",
+        "        if (head.seq, head.epoch) > (tail.seq, tail.epoch):",
+        HISTORY,
+    ),
+    Fault(
+        "recovery leaves out the last record",
+        "ecfs/journal/chain.py",
+        "    chain.reverse()\n    return chain\n",
+        "    chain.reverse()\n    return chain[:-1]\n",
+        COMMIT,
+    ),
+    Fault(
+        "recovery is off by one behind a checkpoint",
+        RECOVERY,
+        "head.seq > pool.db.patch_seq:",
+        "head.seq > pool.db.patch_seq + 1:",
+        (*CHECKPOINTS, *COMMIT),
+    ),
+    Fault(
+        "R4 outcomes are not replayed",
+        RECOVERY,
+        "        if head.seq > pool.db.outcome_seq:\n            pool.db.apply_outcome(outcome, head.seq)\n",
+        "",
+        COMMIT,
+    ),
+    Fault(
+        "R7 a joining drive counts",
+        "ecfs/pool/judge.py",
+        "    if identity.state == JOINING:",
+        "    if False:",
+        WRONG,
+    ),
+    Fault(
+        "R8 the older checkpoint is no fallback",
+        RECOVERY,
+        "    for checkpoint in checkpoints:\n        try:",
+        "    for checkpoint in checkpoints[:1]:\n        try:",
+        CHECKPOINTS,
+    ),
+    Fault(
+        "R8 the journal is pruned up to the newest checkpoint",
+        "ecfs/commit/checkpointer.py",
+        "        oldest = pool.checkpoints[-1]\n",
+        "        oldest = pool.checkpoints[0]\n",
+        CHECKPOINTS,
+    ),
+    Fault(
+        "R8 a superblock is written before the checkpoint is synced",
+        "ecfs/commit/checkpointer.py",
+        "        await self._settler.sync(stripes)\n",
+        "        for stripe in stripes:\n            stripe.synced.update(stripe.placed)\n",
+        CRASH,
+    ),
+    Fault(
+        "R9 a rotten record hides those behind it",
+        "ecfs/journal/record.py",
+        "        return (len(segment) if following < 0 else following) - offset, None",
+        "        return len(segment) - offset + 0 * following, None",
+        ("tests/unit/heal/test_damage.py", "tests/rules/test_history_rules.py", "-k", "j/ or r09"),
+    ),
+    Fault(
+        "R9 a gap in history is the end of history",
+        "ecfs/journal/chain.py",
+        "            raise HistoryGapError(_gap_text(chain, tail, base))",
+        "            return newest_whole(by_hash, base)",
+        HISTORY,
+    ),
+    Fault(
+        "R9 a superblock's proof of later commits is ignored",
+        RECOVERY,
+        "    if proven > pool.seq and not opening.accept_loss:",
+        "    if False:",
+        HISTORY,
+    ),
+    Fault(
+        "R11 a copy that lived on elsewhere chooses the tail",
+        "ecfs/journal/support.py",
+        "    return {trace for trace, members in seen.items() if members < needed and trace[0] >= newest}",
+        "    return {trace for trace, members in seen.items() if members < 0 and trace[0] >= newest}",
+        HISTORY,
+    ),
+    Fault(
+        "R11 a drive that was rolled back is believed",
+        "ecfs/heal/enter.py",
+        "        if shown >= (pool.seq if member.in_w else member.confirmed[1]):",
+        "        if shown >= 0:",
+        WRONG,
+    ),
+    Fault(
+        "R11 both of two drives with one identity are used",
+        "ecfs/pool/judge.py",
+        "    if ids[identity.drive_id] > 1:",
+        "    if ids[identity.drive_id] > 2:",
+        ("tests/unit/cli/test_pool_damage.py", "tests/rules/test_clones.py"),
+    ),
+    Fault(
+        "R22 a partly deleted drive counts",
+        "ecfs/pool/judge.py",
+        "    if gone := await _gone(drive):",
+        "    if gone := '':",
+        ("tests/unit/heal/test_directories.py",),
+    ),
+    Fault(
+        "R15 a patchset is applied to another state",
+        "ecfs/meta/database.py",
+        "                if not self.counters.follow():",
+        "                if self.counters.follow() is None:",
+        ("tests/unit/meta/test_replay.py",),
+    ),
+    # ---- heal (R12, R13, R18)
+    Fault(
+        "R12 shards that a row names are cleaned up",
+        "ecfs/heal/cleanup.py",
+        "<= self.last and not is_named(self._ctx, space, number)",
+        "<= self.last",
+        ORPHANS,
+    ),
+    Fault(
+        "R12 an orphan is deleted by the first scrub that sees it",
+        "ecfs/heal/scrub_orphans.py",
+        "        doomed = [key for key in orphans if key in before]",
+        "        doomed = [key for key in orphans if before is not None]",
+        ORPHANS,
+    ),
+    Fault(
+        "R12 however many orphans there are, they are deleted",
+        "ecfs/heal/scrub_orphans.py",
+        "        if len(orphans) > max(total // SHARE, ALWAYS) or job.dry_run or given_up:",
+        "        if job.dry_run or given_up:",
+        ORPHANS,
+    ),
+    Fault(
+        "a repaired shard counts without having been read again",
+        "ecfs/heal/mend.py",
+        "                if again.good.get(slot) == incarnation:",
+        "                if again.stripe == result.stripe:",
+        LIMITS,
+    ),
+    Fault(
+        "a repair is not recorded in the ledger",
+        "ecfs/heal/mend.py",
+        "        if outcome != Outcome():\n            await",
+        "        if outcome == Outcome():\n            await",
+        LIMITS,
+    ),
+    Fault(
+        "the drill believes what it read",
+        "ecfs/heal/prove.py",
+        "        if data != memoryview(encoded.fragments[index])[FRAGMENT_HEADER:]:",
+        "        if False:",
+        ("tests/unit/heal/test_drill.py",),
+    ),
+    # ---- space (R17, R23)
+    Fault(
+        "R17 a commit has no limit of rows",
+        "ecfs/commit/engine.py",
+        "        if self.db.changes > settings.commit_rows or",
+        "        if",
+        CHECKPOINTS,
+    ),
+    Fault(
+        "R23 nothing is kept back on a drive",
+        "ecfs/commit/space.py",
+        "            frees.append(member.space.free // slots - keep)",
+        "            frees.append(member.space.free // slots)",
+        CHECKPOINTS,
+    ),
+    Fault(
+        "R23 writes are admitted to full drives",
+        "ecfs/commit/admission.py",
+        "        return usable is None or usable.free > size",
+        "        return usable is None or usable.free > -1",
+        CHECKPOINTS,
+    ),
+]

@@ -324,7 +324,7 @@ def mount_fuse(operations: EcfsOperations, mountpoint: str, options: set[str]) -
     pyfuse3.init(operations, mountpoint, options)
 
 
-async def run_fuse(*, min_tasks: int = 1, max_tasks: int = 64, poll: bool = True) -> None:
+async def run_fuse(*, min_tasks: int = 1, max_tasks: int = 32, poll: bool = True) -> None:
     """Serve until the folder is unmounted or `stop_fuse` is called. At most `max_tasks` requests at once.
 
     poll: take requests that are already there without going through the event loop, see `fuse_loop`.

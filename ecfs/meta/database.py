@@ -24,7 +24,7 @@ from ecfs.meta.snapshot import Snapshot
 from ecfs.meta.store import Store, translated
 from ecfs.meta.types import Outcome
 
-CACHE_KIB = 64 * 1024
+CACHE_KIB = 32 * 1024
 CHECKPOINT_PAGES = 2000
 """Pages of 4 KiB in the write-ahead log before a commit folds them into the file."""
 WAL_LIMIT = 64 << 20

@@ -11,13 +11,13 @@ MIB = 1 << 20
 class Settings:
     stripe_size: int = 4 * MIB
     """Payload of a full stripe."""
-    dirty_limit: int = 48 * MIB
+    dirty_limit: int = 32 * MIB
     """Unsealed data; writers wait beyond it."""
     seal_at: int = 16 * MIB
     """Unsealed data at which full stripes are sealed before any commit; what lies below can still coalesce."""
     stripes_in_flight: int = 3
     """Stripes being encoded and put at once; sealed ones wait in memory, within `sealed_limit`."""
-    sealed_limit: int = 48 * MIB
+    sealed_limit: int = 32 * MIB
     inline_at_most: int = 128 * 1024
     """A commit with less data than this keeps it in the metadata (one journal append instead of stripes)."""
     inline_limit: int = 64 * MIB
@@ -31,7 +31,7 @@ class Settings:
     shared_stall_s: float = 60.0
     """How long a commit waits when more drives are late than may be taken out (R5)."""
     retry_stalled_s: float = 1.0
-    cache_bytes: int = 48 * MIB
+    cache_bytes: int = 32 * MIB
     prefetch_bytes: int = 8 * MIB
     compact_below: float = 0.5
     """A stripe with a smaller live share is worth rewriting."""

@@ -66,7 +66,13 @@ def mounted_pool(folder: Path) -> Iterator[Pool]:
 def call(*command: str | Path, cwd: Path | None = None) -> str:
     """Run an ordinary program; it must succeed. What it printed."""
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        [str(part) for part in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
     return done.stdout

@@ -215,19 +215,21 @@ class Actor:
 
     def do_churn(self, name: str, seed: int) -> Answer:
         """Read a full directory while it is emptied: what stays must be seen, each name once."""
-        folder, chance = self.path(name), Random(seed)
+        folder = self.path(name)
         names = [f"churn{number}" for number in range(CHURNED)]
         for each in names:
             os.close(os.open(f"{folder}/{each}", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        doomed = Random(seed).sample(names, CHURNED // 2)
+        staying = set(names) - set(doomed)
         seen: list[str] = []
         with os.scandir(folder) as entries:
             for entry in entries:
                 seen.append(entry.name)
-                if names and chance.random() < 0.5:
-                    os.unlink(f"{folder}/{names.pop(chance.randrange(len(names)))}")
-        kept = sorted(each for each in seen if each in names or not each.startswith("churn"))
-        for each in names:
+                if doomed:
+                    os.unlink(f"{folder}/{doomed.pop()}")
+        for each in (*doomed, *staying):
             os.unlink(f"{folder}/{each}")
+        kept = sorted(each for each in seen if each in staying or not each.startswith("churn"))
         return [str(len(seen) - len(set(seen))), digest(os.fsencode("\n".join(kept)))]
 
     # ---- attributes -------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ COMMANDS = {
     "rm": "Remove files from a pool, without FUSE.",
     "node": "Serve a directory as a drive to other machines.",
     "certs": "Make certificates for a pool of nodes.",
+    "probe": "Try out one storage node.",
 }
 """Every command with its short help, in the order of a first day."""
 

@@ -26,11 +26,14 @@ def command(pool: Path, urls: tuple[str, ...], k: int | None, m: int | None) -> 
     from ecfs.errors import UsageError
     from ecfs.mount.locate import shown
     from ecfs.mount.making import make_pool, plan_pool
+    from ecfs.mount.places import risks
 
     file = plan_pool(pool, 4 if k is None else k, 2 if m is None else m, urls)
     if (k, m) != (None, None) and (file.k, file.m) != (k or 4, m or 2):
         raise UsageError(f"{pool} says {file.k} data + {file.m} parity: leave out --data and --parity, or change it")
     made = trio.run(make_pool, file, SystemClock())
+    for line in risks(file):
+        click.echo(f"ecfs: {line}", err=True)
     click.echo(f"Made a pool of {made.k + made.m} drives in {shown(pool)}: {made.k} data + {made.m} parity.")
     click.echo(f"Any {made.m} drives may be lost without losing a byte.")
     click.echo(f"Mount it with: ecfs mount {shown(pool)} MOUNTPOINT")

@@ -25,13 +25,20 @@ class DemoError(EcfsError):
 
 
 @click.command()
-def command() -> int:
+@click.option("--nodes", is_flag=True, help="The same with six storage nodes on this machine; needs no FUSE.")
+def command(nodes: bool) -> int:
     """Lose drives and get every byte back, in a temporary folder.
 
     The first part needs neither root nor FUSE. The second one mounts a pool, writes files, deletes two drives, reads,
     repairs, deletes two others and reads again.
     """
     with _temporary_folder() as folder:
+        if nodes:
+            from ecfs.cli.demo_nodes import NodesStory
+
+            NodesStory(folder).tell()
+            click.echo("\nEvery byte came back. Nodes and temporary folder are gone again.")
+            return 0
         _sentence(folder)
         why = _why_no_fuse()
         if why:

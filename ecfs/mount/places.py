@@ -9,6 +9,7 @@ from pathlib import Path
 from ecfs.drive.registry import canonical_url
 from ecfs.errors import EcfsError
 from ecfs.mount.making import save_text
+from ecfs.mount.risk import domain_of, warning
 from ecfs.pool.poolfile import PoolFile, read_pool_file, with_url
 
 
@@ -43,3 +44,9 @@ def move_place(pool_file: Path, slot: int, old: str, new: str) -> None:
 def _as_written(url: str, base: str) -> str:
     inside = url.startswith("/") and os.path.commonpath([url, base]) == base
     return os.path.relpath(url, base) if inside else url
+
+
+def risks(file: PoolFile) -> list[str]:
+    """What a person should know who puts the drives there."""
+    line = warning([domain_of(url) for url in urls_of(file)], file.m)
+    return [f"warning: {line}"] if line else []

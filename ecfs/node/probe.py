@@ -103,6 +103,8 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 def _store(directory: str, name: str, buffers: Sequence[Buffer]) -> None:
     with labelled(None, missing=DriveUnreachableError):
+        if not os.path.isdir(directory):
+            raise DriveUnreachableError(f"the node answers, but its directory {directory} is not there (yet)")
         root = open_directory(directory)
         try:
             descriptor = create_file(name, root)

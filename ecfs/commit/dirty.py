@@ -89,6 +89,10 @@ class DirtyFile:
                 yield begin, run if whole else bytes(run[begin - start : end - start])  # type: ignore[misc]
             at += 1
 
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """(start, end) of every run, in order."""
+        return ((start, start + len(run)) for start, run in zip(self._starts, self._runs, strict=True))
+
     def covers(self, lo: int, hi: int) -> bool:
         """Are all bytes of [lo, hi) dirty?"""
         for start, piece in self.pieces(lo, hi):

@@ -119,10 +119,11 @@ class Engine:
     async def read(self, ino: int, offset: int, length: int) -> bytes:
         return await self.files.read(ino, offset, length)
 
+    def is_hole(self, ino: int, offset: int) -> bool:
+        return self.files.is_hole(ino, offset)
+
     def allocated(self, ino: int) -> int:
-        """Bytes that take space. What is dirty over something committed counts twice until it is sealed."""
-        file = self.dirty.file(ino)
-        return self.db.files.mapped_bytes(ino) + (file.size if file is not None else 0)
+        return self.files.allocated(ino)
 
     def usable(self) -> Usable:
         return self.admission.usable()

@@ -19,6 +19,9 @@ from ecfs.journal.opened import OpenedPool
 from ecfs.meta import Extent
 from ecfs.stripes.fact import StripeFact
 
+RUNS_LOOKED_AT = 256
+"""For st_blocks: about a millisecond."""
+
 
 @dataclass
 class _Load:
@@ -88,6 +91,22 @@ class FileReader:
         if number not in self._geometries:
             raise CorruptError(f"geometry {number} is not in the metadata")
         return self._geometries[number]
+
+    def is_hole(self, ino: int, offset: int) -> bool:
+        """Whether neither dirty data nor an extent covers that byte."""
+        file = self._dirty.file(ino)
+        dirty = file is not None and file.covers(offset, offset + 1)
+        return not dirty and not self._pool.db.files.extents(ino, offset, offset + 1)
+
+    def allocated(self, ino: int) -> int:
+        """Bytes that take space. Many dirty runs are not looked at one by one: what they replace counts twice then."""
+        file, files = self._dirty.file(ino), self._pool.db.files
+        kept = files.mapped_bytes(ino)
+        if file is None:
+            return kept
+        if kept and len(file) <= RUNS_LOOKED_AT:
+            kept -= sum(each.length for lo, hi in file.ranges() for each in files.extents(ino, lo, hi))
+        return kept + file.size
 
     async def _load(self, load: _Load) -> bytes:
         avoid = self._pool.db.ledger.missing_slots(load.fact.id)

@@ -69,7 +69,7 @@ class AttributeOperations:
     def of(self, inode: Inode) -> Attributes:
         """What stat shows of a row that was just read."""
         is_file = stat.S_ISREG(inode.mode)
-        allocated = self._core.data.allocated(inode.ino) if is_file and inode.size else 0
+        allocated = min(self._core.data.allocated(inode.ino), inode.size) if is_file and inode.size else 0
         return Attributes(
             ino=inode.ino,
             mode=inode.mode,

@@ -62,6 +62,9 @@ class FileData(Protocol):
     async def sync(self) -> None:
         """Return when everything answered before the call is durable. Raises StalledError, FencedError and others."""
 
+    def is_hole(self, ino: int, offset: int) -> bool:
+        """Whether the byte at `offset` takes no space; it reads as zero then."""
+
     def allocated(self, ino: int) -> int:
         """Bytes of the file that take space, those not yet committed included; holes do not count."""
 

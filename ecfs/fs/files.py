@@ -16,6 +16,7 @@ from ecfs.fs.core import Caller, Core
 from ecfs.fs.errors import FsError
 from ecfs.fs.limits import check_file_end, without_setid
 from ecfs.fs.orphans import Orphans
+from ecfs.fs.reserving import MARK, STRIDE
 
 
 class Files:
@@ -54,8 +55,10 @@ class Files:
         return await self._core.data.read(ino, offset, length)
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
-        """All of `data`, or nothing. Raises EBADF, EFBIG and what admission raises."""
+        """All of `data`, or nothing. Raises EBADF, EFBIG, ENOSPC and what admission raises."""
         check_file_end(offset + len(data))
+        if data == MARK:
+            self._check_reserving(fh, offset)
         await self._core.data.admit(len(data))
         handle = self._core.handles.get(fh)
         if not data:
@@ -66,10 +69,16 @@ class Files:
             columns = {"size": max(inode.size, offset + len(data)), "mtime_ns": now, "ctime_ns": now}
             if inode.mode & (stat.S_ISUID | stat.S_ISGID) and not handle.privileged:
                 columns["mode"] = without_setid(inode.mode)
-            self._core.data.write(handle.ino, offset, data)
+            if data != MARK or not self._core.data.is_hole(handle.ino, offset):
+                self._core.data.write(handle.ino, offset, data)
             self._core.names.update_inode(handle.ino, **columns)
         self._core.handles.wrote(handle.ino, self._core.data.failures)
         return len(data)
+
+    def _check_reserving(self, fh: int, offset: int) -> None:
+        reserved = self._core.handles.get(fh).reserving.mark(offset)
+        if reserved > STRIDE and reserved > self._core.data.usable().free:
+            raise FsError(errno.ENOSPC, f"{reserved} bytes are more than what is free")
 
     async def fsync(self, fh: int) -> None:
         """Return when everything answered before is durable.

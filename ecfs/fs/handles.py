@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ecfs.fs.errors import FsError
+from ecfs.fs.reserving import Reserving
 
 
 @dataclass(slots=True)
@@ -23,6 +24,7 @@ class Handle:
     ino: int
     privileged: bool
     heard: int
+    reserving: Reserving = field(default_factory=Reserving)
 
 
 @dataclass(slots=True)

@@ -157,17 +157,20 @@ def test_10000_hard_links(pool: Pool) -> None:
     assert (folder / "0").stat().st_nlink == 9998
 
 
-def test_posix_fallocate_makes_few_extents_and_reserves_honestly(pool: Pool) -> None:
+def test_posix_fallocate_keeps_no_extent_per_block(pool: Pool) -> None:
     """glibc writes one byte per 4 KiB, since the library has no fallocate."""
     path, size = pool.mnt / "reserved", 8 << 20
     with path.open("w+b") as file:
         os.write(file.fileno(), b"kept")
         os.posix_fallocate(file.fileno(), 0, size)
         assert os.fstat(file.fileno()).st_size == size
+        assert os.fstat(file.fileno()).st_blocks == 1
+        assert os.pread(file.fileno(), size, 0) == b"kept" + b"\0" * (size - 4)
         os.pwrite(file.fileno(), b"x" * size, 0)
+        os.posix_fallocate(file.fileno(), 0, 2 * size)
     assert path.stat().st_blocks * 512 == size
     pool.remount()
-    assert path.read_bytes() == b"x" * size
+    assert path.read_bytes() == b"x" * size + b"\0" * size
 
 
 def test_directories_of_4000_names(pool: Pool) -> None:

@@ -130,3 +130,15 @@ async def test_dead_stripes_are_deleted(pool: MemoryPool) -> None:
 
 def test_clock_is_the_only_door() -> None:
     assert SystemClock().token(4) != SystemClock().token(4)
+
+
+async def test_space_taken_is_counted_once_while_dirty_over_what_is_committed(pool: MemoryPool) -> None:
+    async with pool.engine() as engine:
+        await make_file(engine)
+        await write(engine, 0, data(300_000))
+        await engine.sync()
+        await write(engine, 100_000, data(300_000))
+        assert engine.allocated(INO) == 400_000
+        assert [engine.is_hole(INO, at) for at in (0, 399_999, 400_000)] == [False, False, True]
+        await engine.sync()
+        assert engine.allocated(INO) == 400_000

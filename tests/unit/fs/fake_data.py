@@ -26,6 +26,7 @@ class FakeData:
         self.admitted: list[tuple[int, bool]] = []
         self.changes = 0
         self.syncs = 0
+        self.free: int | None = None
         self._total = total
         self._pages: dict[int, dict[int, bytearray]] = defaultdict(dict)
 
@@ -75,12 +76,15 @@ class FakeData:
         if self.sync_error is not None:
             raise self.sync_error
 
+    def is_hole(self, ino: int, offset: int) -> bool:
+        return offset // PAGE not in self._pages.get(ino, {})
+
     def allocated(self, ino: int) -> int:
         return len(self._pages.get(ino, {})) * PAGE
 
     def usable(self) -> FileSpace:
         used = sum(len(pages) for pages in self._pages.values()) * PAGE
-        return FileSpace(total=self._total, free=self._total - used)
+        return FileSpace(total=self._total, free=self._total - used if self.free is None else self.free)
 
     @property
     def files(self) -> set[int]:

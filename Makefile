@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test soak sim crash mutants check demo setup proto clean
+.PHONY: help run test soak sim crash mutants fuzz check demo setup proto clean
 
 # Debian packages: what ecfs needs to be installed and to mount, and what only the tests use.
 APT_RUN := python3 python3-venv python3-dev gcc pkg-config libfuse3-dev fuse3
@@ -38,6 +38,12 @@ sim: $(TEST_READY) ## replay one simulated history: make sim SEED=7 MIX=everythi
 
 crash: $(TEST_READY) ## cut the power and fail every drive operation in turn, hours
 	@$(BIN)/pytest tests/crash -m "soak or not soak" --timeout 7200
+
+SECONDS ?= 60
+TARGET ?=
+
+fuzz: $(TEST_READY) ## hostile bytes for every parser: make fuzz SECONDS=600 TARGET=record
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGET)
 
 mutants: $(TEST_READY) ## put a deliberate fault into a copy of ecfs, one at a time: does a test notice?
 	@$(BIN)/python -m tests.mutants

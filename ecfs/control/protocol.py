@@ -29,6 +29,18 @@ class Request(msgspec.Struct, frozen=True):
     params: dict[str, Any] = {}
 
 
+class _Failure(msgspec.Struct):
+    kind: str
+    message: str
+    exit_status: int
+
+
+class _Answer(msgspec.Struct):
+    error: _Failure | msgspec.UnsetType = msgspec.UNSET
+    progress: Any = msgspec.UNSET
+    result: Any = msgspec.UNSET
+
+
 class RemoteError(EcfsError):
     """What the daemon answered. `kind` is the class of the error there."""
 
@@ -61,13 +73,12 @@ def error_line(error: EcfsError) -> bytes:
 def read_answer(data: bytes) -> tuple[str, Any]:
     """("progress" or "result", value). Raises RemoteError for an error line, UsageError for what is no answer."""
     try:
-        answer = msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.MsgspecError, RecursionError) as error:
+        answer = msgspec.json.decode(data, type=_Answer)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise UsageError(f"the daemon's answer is not understood: {error}") from error
-    if "error" in answer:
-        error_ = answer["error"]
-        raise RemoteError(str(error_["message"]), str(error_["kind"]), int(error_["exit_status"]))
-    for name in ("progress", "result"):
-        if name in answer:
-            return name, answer[name]
+    if isinstance(answer.error, _Failure):
+        raise RemoteError(answer.error.message, answer.error.kind, answer.error.exit_status)
+    for name, value in (("progress", answer.progress), ("result", answer.result)):
+        if value is not msgspec.UNSET:
+            return name, value
     raise UsageError("the daemon's answer is not understood: use the same version of ecfs")

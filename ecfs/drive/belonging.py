@@ -13,5 +13,5 @@ def pool_named_in(identity: bytes) -> str:
     """The pool id in an identity blob, "" if none can be read there."""
     try:
         return msgspec.json.decode(identity.split(b"\n", 2)[1], type=_Named).pool_id
-    except (IndexError, msgspec.DecodeError):
+    except (IndexError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return ""

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
-from ecfs.geometry import Geometry
+from ecfs.geometry import COUNTER_BITS, Geometry
 from ecfs.pool.sealed import seal, unseal
 from ecfs.stripes.fact import StripeFact
+
+PoolId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+Hash = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+StripeId = Annotated[int, msgspec.Meta(ge=1 << COUNTER_BITS, le=(1 << 63) - 1)]
+Length = Annotated[int, msgspec.Meta(ge=1, le=1 << 28)]
+"""Far above any stripe; a bound against hostile lengths."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,9 +28,9 @@ class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     epoch: int
     seq: int
-    record: str
+    record: Hash
     length: int
-    stripes: list[tuple[int, int, str, list[int]]]
+    stripes: list[tuple[StripeId, Length, Hash, list[int]]]
 
     def facts(self, geometry: Geometry) -> list[StripeFact]:
         return [StripeFact(id_, "c", geometry, length, bytes.fromhex(hash_)) for id_, length, hash_, _ in self.stripes]
@@ -38,7 +45,7 @@ class DriveEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Superblock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one drive says about the pool. checkpoints: newest first, at most two."""
 
-    pool_id: str
+    pool_id: PoolId
     drive_id: str
     slot: int
     k: int

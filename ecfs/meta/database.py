@@ -10,7 +10,7 @@ from pathlib import Path
 
 import apsw
 
-from ecfs.errors import CorruptError, FormatTooNewError
+from ecfs.errors import CorruptError, EcfsError, FormatTooNewError
 from ecfs.geometry import Geometry
 from ecfs.meta import outcome as outcomes
 from ecfs.meta.counters import Counters
@@ -70,7 +70,12 @@ class Database:
         Raises CorruptError if it is no database of this schema, FormatTooNewError if a newer ecfs wrote it.
         """
         chunks = _pieces(image) if isinstance(image, Path) else image
-        return cls(*_open(scratch_dir, chunks, _check_image))
+        try:
+            return cls(*_open(scratch_dir, chunks, _check_image))
+        except EcfsError as error:
+            if isinstance(error.__cause__, _ABOUT_THE_IMAGE):
+                raise CorruptError(f"the checkpoint image can't be used: {error}") from error
+            raise
 
     # ---- operations
 
@@ -235,6 +240,10 @@ def _pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
             yield piece
+
+
+_ABOUT_THE_IMAGE = (apsw.SQLError, apsw.MismatchError, apsw.ConstraintError, apsw.FormatError)
+"""What SQLite says of bytes that begin like a database of ours and are none."""
 
 
 def _check_image(store: Store) -> None:

@@ -75,7 +75,11 @@ def prove_applied(patchset: bytes, recorded: bytes) -> None:
     SQLite skips tables it does not find and columns it does not have without an error (R15), and an update that
     finds its value already there changes nothing: both leave fewer operations than there should be.
     """
-    if patchset != recorded and _operations(patchset) != _operations(recorded):
+    try:
+        same = patchset == recorded or _operations(patchset) == _operations(recorded)
+    except (UnicodeDecodeError, apsw.Error) as error:
+        raise CorruptError(f"a record holds what no file system wrote ({error})") from error
+    if not same:
         raise CorruptError("replaying a record changed something else than the record says")
 
 

@@ -137,7 +137,7 @@ def outcome_from_json(data: bytes) -> Outcome:
     """Inverse of `outcome_to_json`. Raises CorruptError for anything that it can't have written."""
     try:
         outcome = _DECODER.decode(data)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise CorruptError(f"outcome section: {error}") from error
     check_outcome(outcome)
     return outcome

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
+from ecfs.errors import CorruptError, UsageError
+from ecfs.geometry import Geometry
 from ecfs.pool.sealed import seal, unseal
 
 JOINING = "joining"
@@ -18,7 +22,7 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     contained means that this copy lived on elsewhere (R11).
     """
 
-    pool_id: str
+    pool_id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
     drive_id: str
     slot: int
     state: str
@@ -34,4 +38,9 @@ def encode_identity(identity: Identity) -> bytes:
 
 def decode_identity(data: bytes) -> Identity:
     """Raises CorruptError, FormatTooNewError."""
-    return unseal("identity", data, Identity)
+    identity = unseal("identity", data, Identity)
+    try:
+        Geometry(1, identity.k, identity.m)
+    except UsageError as error:
+        raise CorruptError(f"identity: {error}") from error
+    return identity

@@ -44,5 +44,5 @@ def unseal(kind: str, data: bytes, shape: type[T]) -> T:
         raise CorruptError(f"{kind}: unknown format")
     try:
         return msgspec.json.decode(body, type=shape)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise CorruptError(f"{kind}: {error}") from error

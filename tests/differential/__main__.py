@@ -19,9 +19,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--disasters", type=int, default=100, help="one per so many steps; 0: none")
+    parser.add_argument("--options", default="rw", help="of the mount, as after -o")
     parser.add_argument("--replay", type=Path)
     chosen = parser.parse_args()
-    with two_sides() as both:
+    with two_sides(chosen.options) as both:
         if chosen.replay is not None:
             assert_same(from_script(chosen.replay.read_text()), both)
         for start in range(0, 0 if chosen.replay else chosen.steps, ROUND):

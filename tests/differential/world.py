@@ -12,10 +12,10 @@ from tests.mount.real import mounted_pool
 
 
 @contextmanager
-def two_sides() -> Iterator[Sides]:
+def two_sides(options: str = "rw") -> Iterator[Sides]:
     with tempfile.TemporaryDirectory(prefix="ecfs-differential-") as name:
         folder = Path(name)
         folder.chmod(0o755)
         (folder / "plain").mkdir(mode=0o755)
-        with mounted_pool(folder) as pool:
+        with mounted_pool(folder, options) as pool:
             yield Sides(pool, folder / "plain")

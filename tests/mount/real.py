@@ -22,6 +22,8 @@ class Pool:
     """./drives mounted on ./mnt in the place's folder."""
 
     place: Place
+    options: str = "rw"
+    """As after -o."""
 
     @property
     def mnt(self) -> Path:
@@ -34,7 +36,7 @@ class Pool:
         return self.place.run(*arguments, status=status)
 
     def mount(self) -> None:
-        self.ecfs("mount", "drives", "mnt")
+        self.ecfs("mount", "-o", self.options, "drives", "mnt")
 
     def umount(self) -> None:
         self.ecfs("umount", "mnt")
@@ -55,10 +57,10 @@ class Pool:
 
 
 @contextlib.contextmanager
-def mounted_pool(folder: Path) -> Iterator[Pool]:
+def mounted_pool(folder: Path, options: str = "rw") -> Iterator[Pool]:
     (folder / "drives").mkdir()
     with place(folder) as here:
-        pool = Pool(here)
+        pool = Pool(here, options)
         pool.mount()
         yield pool
 

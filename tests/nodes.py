@@ -69,14 +69,26 @@ class ThreadNode:
 class ProcessNode:
     """``ecfs node`` as people start it."""
 
-    def __init__(self, directory: Path, *, port: int = 0, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        options: Sequence[str] = (),
+        within: Sequence[str] = (),
+    ) -> None:
+        """within: a command that runs the node elsewhere, such as in a network namespace."""
         self.directory = directory
+        self.host = host
         self._options = options
+        self._within = within
         self.port = port
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "ecfs", "node", str(self.directory), "--listen", f"127.0.0.1:{self.port}"]
+        listen = f"{self.host}:{self.port}"
+        command = [*self._within, sys.executable, "-m", "ecfs", "node", str(self.directory), "--listen", listen]
         self.process = subprocess.Popen(
             [*command, *self._options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
@@ -85,11 +97,11 @@ class ProcessNode:
         line = self.process.stdout.readline()
         if "serving" not in line:
             raise AssertionError(line + self.end())
-        self.port = int(re.split(r"127.0.0.1:(\d+)", line)[1])
+        self.port = int(re.split(rf"{self.host}:(\d+)", line)[1])
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def drive(self, *, slot: int | None = 3, pool_id: str = "", deadline_s: float = 2.0) -> NodeDrive:
         return NodeDrive(self.address, SystemClock(), slot=slot, pool_id=pool_id, deadline_s=deadline_s)

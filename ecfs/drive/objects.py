@@ -139,7 +139,7 @@ class Log:
             if not newline:
                 raise msgspec.DecodeError("no line")
             return msgspec.json.decode(line, type=Entry), len(line) + 1
-        except msgspec.DecodeError as error:
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise ShardCorruptError(f"{name} is no log object: {error}") from error
 
     def _note(self, number: int, entry: Entry, skip: int, size: int) -> None:

@@ -1,0 +1,101 @@
+"""Six nodes in network namespaces of their own, on one bridge: cables to pull, packets to drop. Needs root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.mount.real import Pool
+from tests.nodes import ProcessNode
+from tests.programs import place
+
+NET = "10.213.77"
+BRIDGE = "ecfsbr0"
+PORT = 9001
+
+
+def run(command: str) -> None:
+    done = subprocess.run(command.split(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+class Network:
+    """Node N has the address NET.(N + 1) in namespace ecfsN; its cable is veth ecfsvN on the bridge."""
+
+    def pull(self, *slots: int) -> None:
+        """The cable is out: packets vanish, nobody says so."""
+        for slot in slots:
+            run(f"ip link set ecfsv{slot} down")
+
+    def plug(self, *slots: int) -> None:
+        for slot in slots:
+            run(f"ip link set ecfsv{slot} up")
+
+    def drop(self, slot: int, percent: int) -> None:
+        """So many of the packets that the node gets are lost."""
+        rule = f"add rule inet weather input numgen random mod 100 < {percent} drop"
+        for part in (
+            "add table inet weather",
+            "add chain inet weather input { type filter hook input priority 0 ; }",
+            rule,
+        ):
+            done = subprocess.run(
+                ["ip", "netns", "exec", f"ecfs{slot}", "nft", part], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+
+    def clear(self, slot: int) -> None:
+        run(f"ip netns exec ecfs{slot} nft flush ruleset")
+
+
+@contextlib.contextmanager
+def network() -> Iterator[Network]:
+    _tear_down()
+    try:
+        run(f"ip link add {BRIDGE} type bridge")
+        run(f"ip addr add {NET}.254/24 dev {BRIDGE}")
+        run(f"ip link set {BRIDGE} up")
+        for slot in range(6):
+            run(f"ip netns add ecfs{slot}")
+            run(f"ip link add ecfsv{slot} type veth peer name eth0 netns ecfs{slot}")
+            run(f"ip link set ecfsv{slot} master {BRIDGE} up")
+            run(f"ip -n ecfs{slot} addr add {NET}.{slot + 1}/24 dev eth0")
+            run(f"ip -n ecfs{slot} link set eth0 up")
+            run(f"ip -n ecfs{slot} link set lo up")
+        yield Network()
+    finally:
+        _tear_down()
+
+
+def _tear_down() -> None:
+    for slot in range(6):
+        subprocess.run(["ip", "netns", "del", f"ecfs{slot}"], capture_output=True, check=False)
+        subprocess.run(["ip", "link", "del", f"ecfsv{slot}"], capture_output=True, check=False)
+    subprocess.run(["ip", "link", "del", BRIDGE], capture_output=True, check=False)
+
+
+@contextlib.contextmanager
+def pool_on_network(folder: Path) -> Iterator[tuple[Pool, Network]]:
+    """A pool on six nodes, each on a machine of its own as far as the network can tell; mounted."""
+    (folder / "drives").mkdir()
+    lines = ["[pool]", "data = 4", "parity = 2", *(f'[[drive]]\nurl = "{NET}.{slot + 1}:{PORT}"' for slot in range(6))]
+    (folder / "drives" / "pool.toml").write_text("\n".join(lines) + "\n")
+    with network() as made, contextlib.ExitStack() as nodes, place(folder) as here:
+        for slot in range(6):
+            node = ProcessNode(
+                folder / f"n{slot}", host=f"{NET}.{slot + 1}", port=PORT, options=["--insecure"],
+                within=["ip", "netns", "exec", f"ecfs{slot}"],
+            )  # fmt: skip
+            nodes.callback(node.process.__exit__, None, None, None)
+            nodes.callback(node.process.kill)
+        pool = Pool(here)
+        pool.ecfs("create", "drives/pool.toml")
+        pool.mount()
+        yield pool, made
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0

@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from ecfs.commit.engine import Engine
 from ecfs.errors import DriveUnreachableError, PoolFullError
+from ecfs.journal import segments
 from ecfs.shard import shard_key
 from tests.memory_pool import MemoryPool
 from tests.unit.commit.test_engine import INO, data, make_file, write
@@ -43,9 +44,34 @@ async def test_r08_two_checkpoints_are_kept_and_the_journal_from_the_older_on(po
         assert len(kept) == 2
 
 
+async def test_r08_no_superblock_names_a_checkpoint_before_its_shards_are_durable(pool: MemoryPool) -> None:
+    """A fallback would hide it: the older checkpoint and its journal are there for other accidents."""
+    looked = 0
+    async with pool.engine() as engine:
+        for ino in range(10, 40):
+            await make_file(engine, ino)
+
+        def look(operation: str, key: str) -> None:
+            nonlocal looked
+            if (operation, key) != ("write_blob", "superblock"):
+                return
+            for row in engine.pool.checkpoints[0].stripes:
+                for slot in row[3]:
+                    file = pool.stores[slot].durable_names[shard_key("c", row[0])]
+                    assert file.durable == len(file.data) > 0
+                    looked += 1
+
+        for drive in pool.drives:
+            drive.on_operation = look
+        await checkpoint(engine)
+        assert looked >= 36
+
+
+@pytest.mark.parametrize("segment", [1000, 16 * MIB], ids=["many segments", "one segment"])
 async def test_r08_when_the_newest_checkpoint_is_lost_the_older_one_and_the_journal_give_the_same(
-    pool: MemoryPool,
+    pool: MemoryPool, monkeypatch: pytest.MonkeyPatch, segment: int
 ) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_LIMIT", segment)
     async with pool.engine(clean=False) as engine:
         for ino in range(10, 20):
             await make_file(engine, ino)
@@ -102,6 +128,17 @@ async def test_r17_a_commit_closes_when_it_has_many_rows(pool: MemoryPool, autoj
         for ino in range(10, 10 + 5000):
             await make_file(engine, ino)
         assert engine.committed >= 1
+
+
+async def test_r17_rows_alone_close_a_commit(pool: MemoryPool, autojump_clock: MockClock) -> None:
+    """Far below the limit for bytes, and below the one at which operations have to wait."""
+    async with pool.engine() as engine:
+        for ino in range(10, 10 + 2500):
+            await make_file(engine, ino)
+            await trio.lowlevel.checkpoint()
+        assert trio.current_time() == 0
+        assert engine.committed >= 1
+        assert engine.db.patchset_estimate() < pool.settings.commit_bytes // 4
 
 
 # ---- R23 ------------------------------------------------------------------------------------------------------------

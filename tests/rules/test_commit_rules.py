@@ -11,8 +11,10 @@ from trio.testing import MockClock
 from ecfs.commit.engine import Engine
 from ecfs.errors import DriveUnreachableError, StalledError
 from ecfs.pool.members import Members
+from ecfs.shard import shard_key
 from tests.faulty import FaultyDrive
 from tests.memory_pool import MemoryPool
+from tests.rules.test_history_rules import records
 from tests.unit.commit.test_engine import INO, data, make_file, write
 
 
@@ -123,9 +125,44 @@ async def test_r06_a_failed_commit_refuses_changes_and_is_finished_when_the_driv
         assert not engine.stalled
         await engine.sync()
         assert all(member.in_w and member.up for member in engine.pool.members)
+        for slot in range(6):  # those that came back late, too
+            assert max(found.head.seq for _, found in records(pool, slot)) == engine.pool.seq
     pool.crash()
     async with pool.engine() as engine:
         assert await engine.read(INO, 0, 300_000) == data(300_000)
+
+
+async def test_shards_are_deleted_only_when_the_commit_that_killed_them_is_acknowledged(
+    pool: FaultyPool, autojump_clock: MockClock
+) -> None:
+    async with pool.engine(clean=False) as engine:
+        await write_and_sync(engine)
+        (stripe,) = [fact.id for fact in engine.db.ledger.facts(0, 10)]
+        await engine.admit(0, deleting=True)
+        with engine.db.atomic():
+            engine.remove(INO)
+        engine.changed()
+        pool.faulty[5].hanging.add("append")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(engine.sync)
+            await trio.sleep(1)
+            assert all(shard_key("s", stripe) in store.names for store in pool.stores)
+            pool.faulty[5].hanging.clear()
+            pool.faulty[5].release()
+        await engine.reaper.drain()
+        assert not any(shard_key("s", stripe) in store.names for store in pool.stores)
+
+
+async def test_r05_a_drive_that_fails_while_the_record_is_appended_is_out_by_the_same_commit(
+    pool: FaultyPool, autojump_clock: MockClock
+) -> None:
+    async with pool.engine(clean=False) as engine:
+        await make_file(engine)
+        pool.faulty[2].failing["append"] = DriveUnreachableError("unplugged")
+        await engine.sync()
+        row = engine.db.drives.row(2)
+        assert row is not None
+        assert not row.in_w
 
 
 async def test_r06_closing_while_stalled_says_so_and_writes_no_checkpoint(

@@ -17,7 +17,7 @@ from ecfs.geometry import stripe_id
 from ecfs.heal.context import HealContext, Impatient
 from ecfs.journal.create import location_json
 from ecfs.journal.history import copy_history, shown_by
-from ecfs.journal.shown import first_id_after, with_unknown
+from ecfs.journal.shown import FIRST_ID, with_unknown
 from ecfs.journal.superblock import DriveEntry, Superblock, encode_superblock
 from ecfs.meta import DriveRow, Gap, Outcome
 from ecfs.pool.identity import JOINING, MEMBER, Identity, encode_identity
@@ -78,7 +78,7 @@ class Entrance:
         await drive.fence(pool.writer)
         arrival.location = location_json(await drive.location())
         if arrival.emptied:
-            await self._record_unknown(arrival, 0)
+            await self._record_unknown(arrival)
         elif not arrival.fresh:
             await self._record_rollback(arrival, await shown_by(pool, drive))
         await drive.prepare(pool.live_epochs())
@@ -91,14 +91,13 @@ class Entrance:
         if shown >= (pool.seq if member.in_w else member.confirmed[1]):
             return
         pool.members.note(arrival.slot, "rolled-back", f"shows commit {shown} only: an older copy of this drive")
-        await self._record_unknown(arrival, shown)
+        await self._record_unknown(arrival)
 
-    async def _record_unknown(self, arrival: Arrival, shown: int) -> None:
-        """Every stripe that came after commit `shown` may be missing on it."""
+    async def _record_unknown(self, arrival: Arrival) -> None:
+        """Any stripe may be missing on it: repairs put old ones on it, too, after what it shows."""
         pool = self._ctx.pool
-        low = first_id_after(pool.db.drives.epochs(), shown)
         high = stripe_id(pool.writer.epoch, pool.next_stripe)
-        gaps = with_unknown(pool.db.ledger.gaps(arrival.slot), low, high)
+        gaps = with_unknown(pool.db.ledger.gaps(arrival.slot), FIRST_ID, high)
         await self._ctx.engine.record(Outcome(gaps={arrival.slot: gaps}))
 
     # ---- the last steps ---------------------------------------------------------------------------------

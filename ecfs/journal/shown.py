@@ -14,6 +14,7 @@ from ecfs.journal.record import RecordHead
 from ecfs.journal.superblock import Superblock
 from ecfs.meta import Gap
 
+FIRST_ID = stripe_id(1, 0)
 Epochs = Sequence[tuple[int, str, int]]
 """(epoch, nonce, first seq), ascending, as `meta.Drives.epochs` gives them."""
 
@@ -29,11 +30,6 @@ def shown_seq(epochs: Epochs, heads: Iterable[RecordHead], superblock: Superbloc
     named = superblock.checkpoints if superblock is not None else []
     shown += [c.seq for c in named if c.epoch in nonces and c.seq < ends.get(c.epoch, c.seq + 1)]
     return max(shown, default=0)
-
-
-def first_id_after(epochs: Epochs, seq: int) -> int:
-    """The lowest stripe id that a record after `seq` can be about: all of the epoch that `seq` lies in."""
-    return stripe_id(max((epoch for epoch, _, first in epochs if first <= seq), default=1), 0)
 
 
 def with_unknown(old: Sequence[Gap], low: int, high: int) -> list[Gap]:

@@ -12,7 +12,7 @@ from msgspec import structs
 from ecfs.geometry import stripe_id
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.segments import segment_position
-from ecfs.journal.shown import first_id_after, shown_seq, with_unknown
+from ecfs.journal.shown import FIRST_ID, shown_seq, with_unknown
 from ecfs.journal.state import Opening, need_k
 from ecfs.meta import DriveRow, Gap, Outcome
 from ecfs.pool.judge import Sight
@@ -150,8 +150,10 @@ def _rolled_back(opening: Opening, pool: OpenedPool, slot: int) -> bool:
 def _first_unknown(opening: Opening, pool: OpenedPool, slot: int) -> int:
     """The lowest stripe id that the drive may not have although the records say it has."""
     seq = _held(opening, pool, slot)
-    if seq < pool.checkpoints[0].seq:
-        # The records that would tell are gone: everything of the epoch it stopped in may be missing.
-        return first_id_after(pool.db.drives.epochs(), seq)
     later = [outcome for at, outcome in opening.outcomes.items() if at > seq]
-    return min((row[0] for outcome in later for row in outcome.stripes), default=END_OF_IDS)
+    if seq < pool.checkpoints[0].seq or any(slot in outcome.gaps for outcome in later):
+        # The records that would tell are gone, or repairs of stripes of any age came after what the drive shows.
+        return FIRST_ID
+    stripes = [row[0] for outcome in later for row in outcome.stripes]
+    repaired = [stripe for outcome in later for stripe, where in outcome.present if where == slot]
+    return min([*stripes, *repaired], default=END_OF_IDS)

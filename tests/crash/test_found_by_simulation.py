@@ -18,9 +18,11 @@ from ecfs.journal.opening import open_pool
 from tests.crash.recording import Recording
 from tests.crash.scenarios import some_files
 from tests.memory_pool import MemoryPool
-from tests.sim.healing import Healing
+from tests.sim.disasters import until
+from tests.sim.healing import Healing, check_ledger
 from tests.sim.scheduler import simulate
 from tests.sim.steps import Step
+from tests.sim.store import put_image, take_image
 from tests.sim.world import World
 from tests.unit.commit.test_engine import data, make_file, write
 
@@ -148,3 +150,31 @@ def test_a_drive_that_fails_while_it_is_looked_at_does_not_keep_the_pool_closed(
             assert not mount.engine.pool.members[3].up
 
     simulate(1, open_with_it, tmp_path)
+
+
+async def rolled_back_to_before_a_repair(scratch: Path, mounted: bool) -> None:
+    recording = Recording(World(1, scratch))
+    world, store = recording.world, recording.world.stores[1]
+    await recording.begin()
+    async with world.without([1]), recording.mounted() as (_, client):
+        await some_files(recording, client, 10)
+    world.kill()
+    async with recording.mounted() as (mount, client):
+        image = take_image(store, {})  # opened, and nothing of what it missed has been repaired
+        world.suspects.add(1)
+        await until(lambda: all(m.state == "online" for m in mount.engine.pool.members), "it is repaired")
+        await recording.programs(client, [Step("write", 1, 0, 6), Step("fsync")])
+        if mounted:
+            put_image(store, image)
+            await until(lambda: not mount.engine.pool.members[1].up, "it is missed")
+            await until(lambda: mount.engine.pool.members[1].in_w, "it is taken in again", 5)
+            check_ledger(world, mount)
+    world.kill()
+    put_image(store, image)
+    async with world.mounted() as mount:
+        check_ledger(world, mount)
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_r11_what_was_repaired_after_what_a_drive_shows_is_unknown_on_it(tmp_path: Path, mounted: bool) -> None:
+    simulate(1, rolled_back_to_before_a_repair, tmp_path, mounted)

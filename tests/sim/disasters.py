@@ -18,11 +18,15 @@ FULL = (PoolFullError, StalledError)
 
 
 class Disasters:
-    """Does the steps that are no file operations and no healing. `saved`: old states of media, to be rolled back to."""
+    """Does the steps that are no file operations and no healing.
+
+    saved: old states of media, to be rolled back to. returning: those to be put back when the pool is closed.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.saved: dict[int, Image] = {}
+        self.returning: dict[int, Image] = {}
 
     async def do(self, step: Step, mount: Mount) -> None:
         await getattr(self, f"do_{step.kind}")(step, mount)
@@ -51,6 +55,10 @@ class Disasters:
         world.reasons.clear()
         for store in world.stores:
             store.capacity = UNLIMITED
+        for place, image in self.returning.items():
+            if place in world.suspects:
+                put_image(world.stores[place], image)
+        self.returning = {}
 
     # ---- housekeeping -----------------------------------------------------------------------------------------------
 
@@ -114,14 +122,19 @@ class Disasters:
 
     async def do_save(self, step: Step, mount: Mount) -> None:
         place = self.world.places[step.a % len(self.world.places)]
-        self.saved = {place: take_image(self.world.stores[place], {})}
+        if place not in self.world.silent and not self.world.brittle:
+            self.saved = {place: take_image(self.world.stores[place], {})}
 
     async def do_roll_back(self, step: Step, mount: Mount) -> None:
-        """An older copy of the drive takes its place: a restored backup, a forgotten clone (R11)."""
+        """An older copy of the drive takes its place: a restored backup, a forgotten clone (R11). Now, or while the
+        pool is closed."""
         for place, image in self.saved.items():
             if place in self.world.harmable():
                 self.world.suspects.add(place)
-                put_image(self.world.stores[place], image)
+                if step.b % 2:
+                    self.returning[place] = image
+                else:
+                    put_image(self.world.stores[place], image)
         self.saved = {}
 
     # ---- weather ----------------------------------------------------------------------------------------------------
@@ -131,7 +144,12 @@ class Disasters:
         if place is not None:
             self.world.weather.rates[place] = [0.02, 0.1, 0.5][step.b % 3]
 
+    async def do_breeze(self, step: Step, mount: Mount) -> None:
+        """Every drive is slow now and then: what else goes on gets in between."""
+        self.world.weather.breeze = [0.02, 0.2, 0.6][step.b % 3]
+
     async def do_calm(self, step: Step, mount: Mount) -> None:
+        self.world.weather.breeze = 0.0
         self.world.weather.rates.clear()
         for store in self.world.stores:
             store.lies = 0

@@ -30,12 +30,14 @@ Script = Callable[[int, int, str], str | None]
 class Weather:
     """Which faults strike where, and what was seen of it.
 
-    rates: per place, how likely an operation there meets a fault; only: if not empty, the faults that may strike.
+    rates: per place, how likely an operation there meets a fault. only: if not empty, the faults that may strike.
+    breeze: how likely any operation anywhere is slow, within its deadline: no fault, but it stirs the order of things.
     """
 
     chance: Random
     rates: dict[int, float] = field(default_factory=dict)
     only: frozenset[str] = frozenset()
+    breeze: float = 0.0
     script: Script | None = None
     struck: Counter[str] = field(default_factory=Counter)
     operations: Counter[str] = field(default_factory=Counter)
@@ -57,7 +59,7 @@ class Weather:
             return self.script(self.seen, place, operation)
         rate = self.rates.get(place, 0.0)
         if not rate or self.chance.random() >= rate:
-            return None
+            return "latency" if self.breeze and self.chance.random() < self.breeze else None
         kinds = [kind for kind in apt(operation) if not self.only or kind in self.only]
         return self.chance.choice(kinds) if kinds else None
 

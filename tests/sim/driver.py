@@ -21,12 +21,14 @@ from tests.sim.world import Mount, World, is_cut
 
 CRASH_WITHIN = 100
 """Drive operations after a crash step, at most, until the power is cut."""
+IN_BACKGROUND = ("scrub", "replace", "compact")
+"""Steps that may go on while others follow."""
 PATIENCE = 12
 """Steps after which the power is cut in any case."""
 
 
 class Driver:
-    """One run. `moment numbers` of the history grow over all recoveries."""
+    """One run."""
 
     def __init__(self, world: World, steps: Sequence[Step]) -> None:
         self.world = world
@@ -139,8 +141,7 @@ class Driver:
         client = Client(self.world, mount, self.model, self.history)
         while self.at < len(self.steps):
             if self.at >= self.cut_at:
-                self.world.fuse.left = 0
-                await mount.drives[0].alive()
+                self.world.cut_now()
             step = self.steps[self.at]
             self.at += 1
             self.world.weather.note(f"step {self.at - 1} {step}")
@@ -167,7 +168,7 @@ class Driver:
     async def _meddle(self, step: Step, mount: Mount, background: trio.Nursery) -> None:
         part = self.healing if step.kind in HEALING else self.disasters
         self.world.done[step.kind] += 1
-        if step.wait or step.kind not in ("scrub", "replace"):
+        if step.wait or step.kind not in IN_BACKGROUND:
             await part.do(step, mount)
         else:
             background.start_soon(part.do, step, mount)

@@ -79,6 +79,7 @@ class Healing:
         report = ScrubReport()
         for attempt in range(ATTEMPTS):
             await self._rejoined(mount, attempt)
+            check_ledger(world, mount)
             report = await self._scrubbed(mount)
             if not report.found and not self._away(mount):
                 break

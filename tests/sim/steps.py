@@ -27,11 +27,11 @@ FILE_OPERATIONS = {
     "rename": 3, "exchange": 1, "noreplace": 1, "set_xattr": 2, "remove_xattr": 1, "chmod": 1, "open": 2, "close": 2,
     "read": 6, "fsync": 5, "idle": 2,
 }  # fmt: skip
-HOUSEKEEPING = {"checkpoint": 1, "compact": 1, "pack": 1}
+HOUSEKEEPING = {"checkpoint": 1, "compact": 2, "pack": 1, "breeze": 1, "calm": 1}
 ENDINGS = {"crash": 1, "kill": 1, "remount": 1}
 HARM = {
-    "vanish": 2, "come_back": 4, "reboot": 1, "wipe": 1, "rot": 3, "lie": 1, "storm": 2, "calm": 2, "save": 2,
-    "roll_back": 1, "scatter": 1,
+    "vanish": 2, "come_back": 4, "reboot": 1, "wipe": 1, "rot": 3, "lie": 1, "storm": 2, "calm": 1, "save": 3,
+    "roll_back": 2, "scatter": 1,
 }  # fmt: skip
 HEALING = {"mend": 3, "scrub": 1, "replace": 1}
 BEYOND = {"blackout": 1, "lights": 3, "full": 1, "roomy": 3}
@@ -44,7 +44,8 @@ def mixed(*parts: tuple[Mix | dict[str, int], float]) -> Mix:
     mix: Mix = {}
     for weights, share in parts:
         total = sum(weights.values())
-        mix |= {kind: weight / total * share for kind, weight in weights.items()}
+        for kind, weight in weights.items():
+            mix[kind] = mix.get(kind, 0.0) + weight / total * share
     return mix
 
 

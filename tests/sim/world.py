@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import NoReturn
 
 import trio
 
@@ -218,6 +219,11 @@ class World:
     def _healer(self, engine: Engine) -> Healer:
         return Healer(engine, self.open_drive, self.urls)
 
+    def cut_now(self) -> NoReturn:
+        self.fuse.left = 0
+        self.fuse.images = take_images(self.stores)
+        raise PowerCut("by the driver")
+
     # ---- disasters --------------------------------------------------------------------------------------------------
 
     def power_off(self) -> None:
@@ -253,6 +259,7 @@ class World:
         """No more faults from now on; what was done stays done."""
         self.blackout = False
         self.weather.rates.clear()
+        self.weather.breeze = 0.0
         for place, store in enumerate(self.stores):
             store.lies = 0
             store.confess()

@@ -88,7 +88,10 @@ DISKS = {"frozen": frozen_ext4, "stopped": stopped_bindfs}
 @contextlib.contextmanager
 def in_front(pool: Pool, deadline_s: float) -> Iterator[None]:
     """The daemon with another deadline for local drives than the usual half minute."""
-    code = f"import ecfs.drive.local as l, ecfs.cli as c; l.DEADLINE_S = {deadline_s}; c.main(['mount', '-f', 'drives', 'mnt'])"
+    code = (
+        f"import ecfs.drive.local as local, ecfs.cli as cli; local.DEADLINE_S = {deadline_s}\n"
+        "cli.main(['mount', '-f', 'drives', 'mnt'])"
+    )
     here = pool.place
     with (here.path / "said").open("w") as said:
         daemon = subprocess.Popen(

@@ -57,7 +57,7 @@ class Sides:
             for actor in actors:
                 actor.close_all()
             for folder in folders:
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)  # it must not hide what went wrong
 
     def disaster(self, name: str, number: int) -> None:
         if name == "remount":

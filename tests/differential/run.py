@@ -79,7 +79,8 @@ def run(steps: list[Step], sides: Sides) -> Difference | None:
             if found is None:
                 contents = number % CONTENTS_EVERY == 0 or number == len(steps) or step[1] in DISASTERS
                 after = _moments(actors, contents=contents)
-                found = difference(*after) or difference_of_times(before, after)
+                ticking = "writeback" in sides.pool.options
+                found = difference(*after) or difference_of_times(before, after, ticking=ticking)
                 before = after
             if found is not None:
                 return Difference(number, step, found)

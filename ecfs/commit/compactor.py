@@ -55,7 +55,7 @@ class Compactor:
         """More dead than live bytes in stripes. Stays well under three times the live payload on the drives."""
         db = self._engine.db
         live = db.files.live_total()
-        return db.ledger.total_length() - live > max(live * 4 // 5, self._slack())
+        return db.ledger.total_length() - live > max(live * 3 // 5, self._slack())
 
     def _slack(self) -> int:
         usable, slack = self._engine.space_keeper.usable(), self._engine.pool.settings.compact_slack

@@ -11,6 +11,7 @@ import apsw
 from ecfs.errors import CorruptError, EcfsError, PoolFullError
 
 Row = tuple[Any, ...]
+NO_TEXT = "the metadata database is damaged (it holds text that is none)"
 
 
 def translated(error: apsw.Error) -> EcfsError:
@@ -47,6 +48,8 @@ class Store:
             return self._execute(sql, values).fetchall()
         except apsw.Error as error:
             raise self.failed(error) from error
+        except UnicodeDecodeError as error:
+            raise CorruptError(NO_TEXT) from error
 
     def each(self, sql: str, *values: object) -> Iterator[Row]:
         """Rows one by one, for a reader that stops early. Nothing may be changed before it has stopped."""
@@ -54,12 +57,16 @@ class Store:
             yield from self._execute(sql, values)
         except apsw.Error as error:
             raise self.failed(error) from error
+        except UnicodeDecodeError as error:
+            raise CorruptError(NO_TEXT) from error
 
     def one(self, sql: str, *values: object) -> Row | None:
         try:
             return self._execute(sql, values).fetchone()
         except apsw.Error as error:
             raise self.failed(error) from error
+        except UnicodeDecodeError as error:
+            raise CorruptError(NO_TEXT) from error
 
     def value(self, sql: str, *values: object) -> Any:
         """First column of the first row, None without one."""

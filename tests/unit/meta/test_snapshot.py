@@ -10,6 +10,7 @@ import threading
 import pytest
 import trio
 
+from ecfs.errors import CorruptError
 from ecfs.meta import Database, Outcome, cross_check
 from tests.unit.meta.helpers import GEOMETRY, add_file, add_root, database, dump, row, stripe
 
@@ -215,3 +216,14 @@ def test_stripes_in_the_image_keep_their_facts(db, tmp_path):
     assert loaded.ledger.missing_slots(stripe(1)) == {1}
     assert loaded.files.live(stripe(1)) == 10
     loaded.close()
+
+
+def test_text_that_is_none_is_damage() -> None:
+    """SQLite keeps any bytes as text; reading them must not end in an error of Python's."""
+    with database() as db:
+        db.store.run("INSERT INTO setting VALUES (CAST(x'ff' AS TEXT), 'null')")
+        for read in (db.drives.settings, lambda: list(db.store.each("SELECT name FROM setting"))):
+            with pytest.raises(CorruptError, match="text"):
+                read()
+        with pytest.raises(CorruptError, match="text"):
+            db.store.one("SELECT name FROM setting")

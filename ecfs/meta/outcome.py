@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ecfs.errors import CorruptError
 from ecfs.geometry import Geometry
 from ecfs.meta.drives import DEFAULT_CODE
 from ecfs.meta.ledger import Ledger
@@ -16,6 +17,8 @@ def apply_outcome(store: Store, ledger: Ledger, outcome: Outcome, seq: int) -> N
     check_outcome(outcome)
     for geometry in outcome.geometries:
         store.run("INSERT OR REPLACE INTO geometry VALUES (?, ?, ?, ?)", *geometry)
+    if unknown := {row[1] for row in outcome.stripes} - {number for (number,) in store.all("SELECT id FROM geometry")}:
+        raise CorruptError(f"outcome section: stripes of geometries that nobody defined: {sorted(unknown)}")
     ledger.change(outcome.stripes, outcome.removed, outcome.missing, outcome.present)
     for slot, ranges in outcome.gaps.items():
         ledger.set_gaps(slot, ranges)

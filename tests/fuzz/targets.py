@@ -225,8 +225,8 @@ class Metadata:
     def replay(self, data: bytes) -> None:
         db = Database.load(self.scratch, [self.image])
         try:
-            db.replay(data, 2)
-            expect(db.names.lookup(1, b"another") is not None or data == b"", "a patchset of another effect")
+            db.replay(data, 2)  # bytes of other names are for the record's hash to notice
+            list(db.names.entries(1, 0, 100))
         finally:
             db.close()
 

@@ -137,3 +137,10 @@ def test_impossible_outcome_never_becomes_bytes():
         outcome_to_json(Outcome(gaps={1: [(9, 1, "missing")]}))
     with database() as db, pytest.raises(CorruptError):
         db.apply_outcome(Outcome(gaps={1: [(9, 1, "missing")]}), 1)
+
+
+def test_a_stripe_of_a_geometry_that_nobody_defined_is_refused():
+    with database() as db:
+        with pytest.raises(CorruptError, match="nobody defined"):
+            db.apply_outcome(Outcome(stripes=[row(1, geometry=9)]), 1)
+        assert db.ledger.counts(frozenset()).total == 0

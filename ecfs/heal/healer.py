@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import comb
 
 import trio
@@ -46,6 +47,7 @@ class Healer:
         self._watch = Watch(self._ctx, entrance)
         self._joiner = Joiner(self._ctx, entrance)
         self._cleanup = Cleanup(self._ctx)
+        self._scope: trio.CancelScope | None = None
         engine.pool.on_bad = self.repairer.note_bad
 
     # ---- for status -------------------------------------------------------------------------------------
@@ -82,21 +84,15 @@ class Healer:
 
         Raises RefusedError while another scrub or a replacement runs, FencedError, StalledError.
         """
-        job = self._begin(ScrubReport(dry_run), rate, progress)
-        try:
+        with self._job(ScrubReport(dry_run), rate, progress) as job:
             await Scrub(job, self._watch, self._joiner).run()
-        finally:
-            self._end()
         return self._ended(job)
 
     async def replace(self, slot: int, url: str, progress: OnProgress | None = None) -> ScrubReport:
         """Put a new drive at `url` into a slot and rebuild it. Raises RefusedError with nothing changed."""
-        job = self._begin(ScrubReport(), None, progress)
-        try:
+        with self._job(ScrubReport(), None, progress) as job:
             await Replacer(job, self._joiner).run(slot, url)
             await Scrub(job, self._watch, self._joiner).rebuild_only()
-        finally:
-            self._end()
         return self._ended(job)
 
     async def drill(
@@ -112,14 +108,29 @@ class Healer:
         full: compute every stripe without each set of m drives, not only a sample. Raises as `scrub`.
         """
         report = DrillReport(full=full, sets=comb(self._ctx.pool.geometry.n, self._ctx.pool.geometry.m))
-        job = self._begin(report, rate, progress)
-        self.drilling = True
-        self.repairer.held = False  # it does not repair itself; what it finds is looked at meanwhile
-        try:
+        with self._job(report, rate, progress) as job:
+            self.drilling = True
+            self.repairer.held = False  # it does not repair itself; what it finds is looked at meanwhile
             await Drill(job, report, restart=restart).run()
-        finally:
-            self._end()
         return report
+
+    def stop(self) -> None:
+        """Give up the scrub, replacement or drill that runs: the pool is closing, and each would record what it did
+        for ever. What is recorded already stays."""
+        if self._scope is not None:
+            self._scope.cancel()
+
+    @contextmanager
+    def _job(self, report: ScrubReport, rate: float | None, progress: OnProgress | None) -> Iterator[Job]:
+        """One at a time. Raises RefusedError if one runs already, or if it was stopped."""
+        job = self._begin(report, rate, progress)
+        with trio.CancelScope() as self._scope:
+            try:
+                yield job
+            finally:
+                self._end()
+        if self._scope.cancelled_caught:
+            raise RefusedError("given up, because the pool is being unmounted; what was repaired stays so")
 
     def _begin(self, report: ScrubReport, rate: float | None, progress: OnProgress | None) -> Job:
         if self.running is not None:

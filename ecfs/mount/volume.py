@@ -96,11 +96,15 @@ async def run_volume(file: PoolFile, pool: OpenedPool) -> AsyncIterator[Volume]:
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(_run_engine, engine)
-            nursery.start_soon(_run_healer, healer)
+            healing = trio.CancelScope()
+            nursery.start_soon(_run_healer, healer, healing)
             try:
                 yield volume
             finally:
                 with trio.CancelScope(shield=True):
+                    # First: heal goes on recording what it repaired, and the last commit would never be the last.
+                    healer.stop()
+                    healing.cancel()
                     volume.clean = await engine.close()
                 nursery.cancel_scope.cancel()
     finally:
@@ -126,10 +130,11 @@ def _opener(file: PoolFile, clock: Clock) -> Callable[[str, int], Drive]:
     return open_one
 
 
-async def _run_healer(healer: Healer) -> None:
+async def _run_healer(healer: Healer, scope: trio.CancelScope) -> None:
     """A bug in healing must not end the mount either; without it, drives that return are not taken in."""
     try:
-        await healer.run()
+        with scope:
+            await healer.run()
     except Exception:
         _log.exception("healing stopped")
 

@@ -107,3 +107,24 @@ async def test_a_second_scrub_is_refused_while_one_runs(hospital: Hospital) -> N
                 await patient.healer.replace(3, "memory:new")
         assert patient.healer.running is None
         assert patient.healer.last is not None
+
+
+async def test_a_scrub_that_runs_is_given_up_when_the_pool_closes(hospital: Hospital) -> None:
+    """It records what it repairs, so the last commit would never be the last one."""
+    async with hospital.open(run=False) as patient:
+        await patient.write(7, data(3_000_000))
+        refused = []
+
+        async def scrub() -> None:
+            with pytest.raises(RefusedError, match="being unmounted") as error:
+                await patient.healer.scrub(rate=1000)
+            refused.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scrub)
+            while patient.healer.running is None or not patient.healer.running.checked:
+                await trio.lowlevel.checkpoint()
+            patient.healer.stop()
+        assert refused
+        assert patient.healer.last is None
+        assert await patient.engine.close()

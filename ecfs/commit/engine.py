@@ -249,6 +249,8 @@ class Engine:
         async with self.commit_lock:
             self._urgent = False
             self._last_change = 0.0
+            if self.fenced:
+                return  # for good: trying again would be asked for again by whoever hears that it failed
             if self._pending is None:
                 if not self._has_work() and not self._want_checkpoint:
                     self._report_progress()
@@ -324,6 +326,8 @@ class Engine:
         self._report_progress()
 
     def _fence(self, reason: str) -> None:
+        if self.fenced:
+            return
         self.failures += 1
         self.fenced = reason
         self.pool.members.note(None, "fenced", reason)

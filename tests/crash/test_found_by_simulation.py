@@ -14,6 +14,7 @@ from ecfs.clock import SystemClock
 from ecfs.drive.base import Drive
 from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.wrapper import DriveWrapper
+from ecfs.errors import FencedError
 from ecfs.journal.opening import open_pool
 from tests.crash.recording import Recording
 from tests.crash.scenarios import some_files
@@ -178,3 +179,21 @@ async def rolled_back_to_before_a_repair(scratch: Path, mounted: bool) -> None:
 @pytest.mark.parametrize("mounted", [True, False])
 def test_r11_what_was_repaired_after_what_a_drive_shows_is_unknown_on_it(tmp_path: Path, mounted: bool) -> None:
     simulate(1, rolled_back_to_before_a_repair, tmp_path, mounted)
+
+
+async def test_r02_an_engine_that_was_fenced_comes_to_rest(pool: MemoryPool) -> None:
+    """A drive that goes down asks for a commit, a refused commit is an event, and events ask for commits."""
+    for store in pool.stores:
+        store.lockable = False
+    async with pool.engine(clean=False) as old:
+        rivals = [MemoryDrive(store, name=str(at)) for at, store in enumerate(pool.stores)]
+        opened = await open_pool(rivals, pool_id=pool.pool_id, clock=SystemClock(), scratch=pool.scratch)
+        opened.db.close()
+        await make_file(old)
+        with pytest.raises(FencedError):
+            await old.sync()
+        old.pool.members.take_down(3, "absent", "unplugged")
+        for _ in range(500):
+            await trio.lowlevel.checkpoint()
+        assert [event.kind for event in old.pool.members.events].count("fenced") == 1
+        assert old.failures == 1

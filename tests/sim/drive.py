@@ -21,6 +21,8 @@ from tests.sim.store import SimStore
 T = TypeVar("T")
 
 TRACE_LINES = 2000
+ENDLESS = 200_000
+"""Notes within one moment of simulated time that no honest work makes."""
 
 Script = Callable[[int, int, str], str | None]
 """(number of the operation over all drives, place, operation) → the fault it meets."""
@@ -43,6 +45,8 @@ class Weather:
     operations: Counter[str] = field(default_factory=Counter)
     trace: list[str] = field(default_factory=list)
     seen: int = 0
+    now: float = 0.0
+    at_once: int = 0
 
     def draw(self, place: int, operation: str, key: str | None) -> str | None:
         """The fault that this operation meets, None for most."""
@@ -64,7 +68,12 @@ class Weather:
         return self.chance.choice(kinds) if kinds else None
 
     def note(self, line: str) -> None:
-        self.trace.append(f"{trio.current_time():.4f} {line}")
+        now = trio.current_time()
+        self.at_once = self.at_once + 1 if now == self.now else 0
+        self.now = now
+        if self.at_once > ENDLESS:
+            raise AssertionError(f"something goes round and round without a pause: {line}")
+        self.trace.append(f"{now:.4f} {line}")
         if len(self.trace) > 2 * TRACE_LINES:
             del self.trace[:-TRACE_LINES]
 

@@ -21,6 +21,8 @@ from tests.sim.world import Mount, World, is_cut
 
 CRASH_WITHIN = 100
 """Drive operations after a crash step, at most, until the power is cut."""
+LIFE_S = 5_000
+"""Simulated seconds that one mount may take: what lasts longer waits for ever."""
 IN_BACKGROUND = ("scrub", "replace", "compact")
 """Steps that may go on while others follow."""
 PATIENCE = 12
@@ -90,7 +92,8 @@ class Driver:
     async def _until_it_ends(self, work: object) -> bool:
         """True if it was a power cut that ended it."""
         try:
-            await work()  # type: ignore[operator]
+            with trio.fail_after(LIFE_S):
+                await work()  # type: ignore[operator]
         except BaseException as error:
             if is_cut(error):
                 return True

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 from ecfs.heal.report import LOST
+from ecfs.journal.superblock import Checkpoint
 from tests.crash.recording import Recording, Scenario
 from tests.sim.client import Client
 from tests.sim.disasters import rot, until
@@ -53,9 +55,14 @@ async def checkpoint(recording: Recording) -> None:
         await some_files(recording, client)
         with recording.recorded():
             for salt in (2, 3):
+                before = mount.engine.pool.checkpoints[0]
                 mount.engine.request_checkpoint()
                 await recording.programs(client, file_steps(recording, 6, salt))
-                await until(lambda: not mount.engine.checkpointer.lock.locked(), "the checkpoint is written")
+                await until(partial(is_newer, mount, before), "the checkpoint is written")
+
+
+def is_newer(mount: Mount, before: Checkpoint) -> bool:
+    return mount.engine.pool.checkpoints[0] != before and not mount.engine.checkpointer.lock.locked()
 
 
 async def compaction(recording: Recording) -> None:

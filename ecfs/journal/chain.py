@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ecfs.errors import HistoryGapError
-from ecfs.journal.record import GENESIS, RecordHead
+from ecfs.journal.record import RecordHead
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,3 @@ def _gap_text(chain: list[RecordHead], tail: Base, base: Base) -> str:
         f"commit {known - 1} is missing on every drive that is here, but commit {tail.seq} proves that it existed"
         f" (the checkpoint reaches up to commit {base.seq})"
     )
-
-
-def held_up_to(chain: list[RecordHead], base: Base, hashes: frozenset[bytes] | set[bytes]) -> tuple[int, int]:
-    """(epoch, seq) of the newest record of the chain that a drive holds; the base if it holds none."""
-    newest = (base.epoch, base.seq)
-    for head in chain:
-        if head.hash in hashes:
-            newest = head.position
-    return newest
-
-
-def void(heads: Iterable[RecordHead], chain: Iterable[RecordHead], base: Base) -> list[RecordHead]:
-    """Records newer than the base that are not history: commits that were never acknowledged."""
-    on_chain = {head.hash for head in chain}
-    return [head for head in heads if head.seq > base.seq and head.hash not in on_chain and head.hash != GENESIS]

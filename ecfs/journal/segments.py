@@ -6,7 +6,6 @@ timed out the segment is never touched again, since the abandoned call may still
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 
 from ecfs.drive.base import Drive
@@ -191,8 +190,3 @@ class SegmentWriter:
         """The drive was exchanged: nothing that was known of its segments holds."""
         self._tapes.pop(slot, None)
         self._old.pop(slot, None)
-
-
-def schema_tag(schema_hash: bytes) -> bytes:
-    """The 16 bytes of a schema's hash that a record carries."""
-    return hashlib.blake2b(schema_hash, digest_size=16).digest() if len(schema_hash) != 16 else schema_hash

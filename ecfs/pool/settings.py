@@ -32,7 +32,6 @@ class Settings:
     """How long a commit waits when more drives are late than may be taken out (R5)."""
     retry_stalled_s: float = 1.0
     cache_bytes: int = 32 * MIB
-    prefetch_bytes: int = 8 * MIB
     compact_below: float = 0.5
     """A stripe with a smaller live share is worth rewriting."""
     compact_slack: int = 64 * MIB

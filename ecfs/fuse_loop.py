@@ -45,7 +45,11 @@ class QuickLock:
 
 
 class PollFirst:
-    """`wait_readable` for one descriptor, that of the FUSE session."""
+    """`wait_readable` and `notify_closing` for one descriptor, that of the FUSE session.
+
+    The loop is told of the end of the session by `notify_closing`, once. Trio tells only who is waiting at that moment;
+    here the one who waits also gives way to other tasks before, and must not go to sleep for ever if it was then.
+    """
 
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
         self._patience_s = patience_s
@@ -53,6 +57,16 @@ class PollFirst:
         self._fd = -1
         self._taken = 0
         self._wakeup = -1
+        self._closing = False
+
+    def notify_closing(self, fd: int) -> None:
+        self._closing = True
+        trio.lowlevel.notify_closing(fd)
+
+    async def _give_way(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._closing:
+            raise trio.ClosedResourceError("the session ends")
 
     def _watch(self, fd: int) -> select.poll:
         if self._poll is None or fd != self._fd:
@@ -68,9 +82,9 @@ class PollFirst:
             if self._taken < TURN:
                 return
             self._taken = 0
-            await trio.lowlevel.checkpoint()
+            await self._give_way()
         self._taken = 0
-        await trio.lowlevel.checkpoint()
+        await self._give_way()
         if self._is_idle() and self._wait_a_moment(fd):
             return
         await trio.lowlevel.wait_readable(fd)
@@ -98,12 +112,14 @@ def stand_in(patience_s: float = PATIENCE_S) -> SimpleNamespace:
     """To be put where pyfuse3 has its module ``trio``."""
     polling = PollFirst(patience_s)
     forwarded: dict[str, Callable[..., Any]] = {
-        name: getattr(trio.lowlevel, name) for name in ("current_trio_token", "current_task", "notify_closing")
+        name: getattr(trio.lowlevel, name) for name in ("current_trio_token", "current_task")
     }
     return SimpleNamespace(
         open_nursery=trio.open_nursery,
         from_thread=trio.from_thread,
         ClosedResourceError=trio.ClosedResourceError,
         Lock=QuickLock,
-        lowlevel=SimpleNamespace(wait_readable=polling.wait_readable, **forwarded),
+        lowlevel=SimpleNamespace(
+            wait_readable=polling.wait_readable, notify_closing=polling.notify_closing, **forwarded
+        ),
     )

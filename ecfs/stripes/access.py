@@ -18,6 +18,9 @@ class DriveAccess(Protocol):
     def drive_failed(self, slot: int, error: DriveError) -> None:
         """An operation failed, and the reason is the drive's, not one shard's: unreachable, late, wrong, fenced."""
 
+    def drive_answered(self, slot: int) -> None:
+        """A read was answered: time-outs are counted in a row."""
+
     def latency_p95(self, slot: int) -> float:
         """Seconds within which 95 % of the drive's recent reads were answered; 0 if not known."""
 

@@ -190,6 +190,7 @@ class Reading:
     # ---- judging what came ------------------------------------------------------------------------------
 
     def _accept(self, request: _Request, slot: int, fetched: Fetched) -> None:
+        self._context.access.drive_answered(slot)
         self._context.cache.put_header(self._fact, fetched.header)
         for row, data in fetched.blocks.items():
             self._good[request.index, row] = data

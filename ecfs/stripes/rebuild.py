@@ -132,6 +132,7 @@ class _Gathering:
             self._reject(index, error.args[0])
             self._access.drive_failed(slot, error)
         else:
+            self._access.drive_answered(slot)
             self.data[index] = data
             self._marks[index] = Mark.GOOD
 

@@ -104,4 +104,32 @@ async def test_a_waiter_that_is_cancelled_does_not_keep_the_lock() -> None:
 def test_it_offers_what_pyfuse3_takes_from_trio() -> None:
     offered = stand_in()
     assert offered.open_nursery is trio.open_nursery
-    assert offered.lowlevel.notify_closing is trio.lowlevel.notify_closing
+    assert offered.lowlevel.current_task is trio.lowlevel.current_task
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["sleeping", "between requests"])
+@pytest.mark.parametrize("turns", range(4))
+async def test_the_end_of_the_session_is_heard_whatever_the_loop_does_just_then(
+    pipe: tuple[int, int], busy: bool, turns: int
+) -> None:
+    """The daemon would stay for ever: the end is told once, and no request comes any more."""
+    if busy:
+        os.write(pipe[1], b"x")
+    loop = stand_in().lowlevel
+
+    async def take_requests() -> None:
+        while True:
+            await loop.wait_readable(pipe[0])
+
+    async def serve() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await take_requests()
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            for _ in range(turns):
+                await trio.lowlevel.checkpoint()
+            if busy:
+                os.read(pipe[0], 1)
+            loop.notify_closing(pipe[0])

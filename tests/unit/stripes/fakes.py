@@ -93,6 +93,7 @@ class Pool:
         self.drives = [FakeDrive(slot) for slot in range(k + m)]
         self.unreadable: set[int] = set()
         self.failures: list[tuple[int, DriveError]] = []
+        self.answers: list[int] = []
         self.bad: list[tuple[int, int, DriveError]] = []
         self.p95_s = 0.001
         self.reader = self.new_reader(cache=cache)
@@ -109,6 +110,9 @@ class Pool:
 
     def drive_failed(self, slot: int, error: DriveError) -> None:
         self.failures.append((slot, error))
+
+    def drive_answered(self, slot: int) -> None:
+        self.answers.append(slot)
 
     def latency_p95(self, slot: int) -> float:
         return self.p95_s

@@ -136,6 +136,14 @@ async def test_after_forget_a_repaired_shard_is_read_and_a_bad_one_reported_anew
     assert pool.slots_read() == sorted(fact.slot_of(index) for index in range(4))
 
 
+async def test_the_pool_is_told_which_drives_answered():
+    """So that time-outs are counted in a row, not over the life of a mount."""
+    pool = Pool()
+    fact = await pool.store(payload_of(5000))
+    await pool.reader.read(fact, 0, 5000)
+    assert sorted(pool.answers) == sorted(fact.slot_of(index) for index in range(4))
+
+
 async def test_a_drive_that_fails_is_told_to_the_pool_and_not_to_heal():
     pool = Pool()
     fact = await pool.store(payload_of(5000))

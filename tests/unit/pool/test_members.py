@@ -22,9 +22,9 @@ def late(members: Members, times: int) -> None:
 
 def test_a_drive_that_is_late_several_times_in_a_row_is_down(members: Members) -> None:
     late(members, MISSES_BEFORE_DOWN - 1)
-    assert members[1].up
+    assert not members.leaving()
     late(members, 1)
-    assert not members[1].up
+    assert members.leaving() == [members[1]]
     assert "3 times in a row" in members[1].reason
 
 

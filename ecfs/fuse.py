@@ -14,6 +14,7 @@ import errno
 import functools
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ParamSpec, TypeVar
 
@@ -37,6 +38,7 @@ from ecfs.fs.errors import FsError, Use, errno_of
 from ecfs.fs.filesystem import FileSystem
 from ecfs.fs.rename import Place
 from ecfs.fuse_loop import stand_in
+from ecfs.histogram import Histogram
 from ecfs.meta import Inode
 
 _log = logging.getLogger(__name__)
@@ -44,21 +46,31 @@ _log = logging.getLogger(__name__)
 _VALID = 300.0
 """Seconds."""
 
+REQUESTS: dict[str, Histogram] = {}
+"""How long the requests of the mount took, by handler. There is one mount per process, as for all of pyfuse3."""
+FAILURES: Counter[int] = Counter()
+"""Requests that ecfs could not do, by errno. "No such file" and its like are answers, not failures."""
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Method = Callable[_P, Coroutine[Any, Any, _R]]
 
 
 def _handler(use: Use) -> Callable[[_Method[_P, _R]], _Method[_P, _R]]:
-    """Let only FUSEError out, and trio's own control flow, which is no Exception."""
+    """Let only FUSEError out, and trio's own control flow, which is no Exception. Counts how long it took."""
 
     def contain(method: _Method[_P, _R]) -> _Method[_P, _R]:
+        took = REQUESTS[method.__name__] = Histogram()
+
         @functools.wraps(method)
         async def contained(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            began = trio.current_time()
             try:
                 return await method(*args, **kwargs)
             except Exception as error:
                 raise FUSEError(_answer(error, use, method.__name__)) from error
+            finally:
+                took.add(trio.current_time() - began)
 
         return contained
 
@@ -72,9 +84,14 @@ def _answer(error: Exception, use: Use, what: str) -> int:
         return error.errno
     if isinstance(error, EcfsError):
         _log.warning("%s: %s", what, error)
-        return errno_of(error, use)
+        return _failed(errno_of(error, use))
     _log.error("%s: unexpected error, answered with EIO", what, exc_info=error)
-    return errno.EIO
+    return _failed(errno.EIO)
+
+
+def _failed(number: int) -> int:
+    FAILURES[number] += 1
+    return number
 
 
 class EcfsOperations(Operations):

@@ -23,6 +23,7 @@ from ecfs.commit.sealer import Sealer
 from ecfs.commit.settle import Settler
 from ecfs.commit.space import SpaceKeeper, Usable
 from ecfs.errors import EcfsError, FencedError, StalledError
+from ecfs.histogram import Histogram
 from ecfs.journal.opened import OpenedPool
 from ecfs.meta import Outcome
 
@@ -48,6 +49,10 @@ class Engine:
         self.committed = 0
         """Commits that were finished."""
         self.last_commit_ns = 0
+        self.commit_time = Histogram()
+        """From the freeze until acknowledged, a stall included."""
+        self.bytes_read = self.bytes_written = 0
+        """Of files, by programs."""
         self.commit_lock = trio.Lock()
         """Held while a commit is on its way. Whoever holds it sees W, journal and tables at rest."""
         self.settler = Settler(pool)
@@ -60,6 +65,7 @@ class Engine:
         self.compactor = Compactor(self)
         self.admission = Admission(self)
         self._frozen = 0
+        self._frozen_at = 0.0
         self._pending: Commit | None = None
         self._urgent = False
         self._first_change = self._last_change = 0.0
@@ -85,6 +91,7 @@ class Engine:
         await self._progress.wait()
 
     def write(self, ino: int, offset: int, data: bytes) -> None:
+        self.bytes_written += len(data)
         self.dirty.write(ino, offset, data)
 
     def truncate(self, ino: int, size: int) -> None:
@@ -117,6 +124,7 @@ class Engine:
     # ---- FileData: reading ------------------------------------------------------------------------------
 
     async def read(self, ino: int, offset: int, length: int) -> bytes:
+        self.bytes_read += length
         return await self.files.read(ino, offset, length)
 
     def is_hole(self, ino: int, offset: int) -> bool:
@@ -259,6 +267,7 @@ class Engine:
             await self._finish(self._pending)
 
     def _freeze(self) -> Commit:
+        self._frozen_at = trio.current_time()
         commit = self.committer.freeze()
         self._frozen += 1
         self._stripe_queued.set()
@@ -287,6 +296,7 @@ class Engine:
 
     def _after(self, commit: Commit) -> None:
         self.committed += 1
+        self.commit_time.add(trio.current_time() - self._frozen_at)
         self.last_commit_ns = self.pool.clock.wall_ns()
         if self.stalled:
             self.stalled = ""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from ecfs.clock import Clock
-from ecfs.drive.base import Drive
+from ecfs.drive.base import Buffer, Drive
 from ecfs.drive.wrapper import DriveWrapper
 from ecfs.errors import DriveError, DriveUnreachableError
+from ecfs.histogram import Histogram
 
 T = TypeVar("T")
 
@@ -25,14 +26,16 @@ NO_SIGN_OF_LIFE = frozenset({"close", "location", "is_vacant"})
 
 
 class Latencies:
-    """The newest `WINDOW` durations of one kind of operation, in seconds."""
+    """The newest `WINDOW` durations of one kind of operation, in seconds; `all` counts every one there was."""
 
     def __init__(self) -> None:
+        self.all = Histogram()
         self._seconds: deque[float] = deque(maxlen=WINDOW)
         self._known_p95 = 0.0
         self._since_sorted = 0
 
     def add(self, seconds: float) -> None:
+        self.all.add(seconds)
         self._seconds.append(seconds)
         self._since_sorted += 1
 
@@ -67,7 +70,7 @@ class Health:
 
     errors: how often each kind of DriveError, by class name. last_error: the newest one, as a line for people.
     consecutive_failures: unreachable or late since the drive last answered; "no such shard" is an answer.
-    in_flight: operations on their way.
+    in_flight: operations on their way. bytes_read, bytes_written: of shards and journal, as far as it answered.
     """
 
     def __init__(self) -> None:
@@ -76,10 +79,15 @@ class Health:
         self.last_error: str | None = None
         self.consecutive_failures = 0
         self.in_flight = 0
+        self.bytes_read = 0
+        self.bytes_written = 0
 
     def latency(self, operation: str) -> Latencies:
         """Of one kind of operation, by the name of the method; answered ones only."""
-        return self.latencies.setdefault(operation, Latencies())
+        known = self.latencies.get(operation)
+        if known is None:
+            known = self.latencies[operation] = Latencies()
+        return known
 
     def answered(self, operation: str, seconds: float) -> None:
         self.latency(operation).add(seconds)
@@ -116,3 +124,21 @@ class HealthDrive(DriveWrapper):
             self.health.in_flight -= 1
         self.health.answered(operation, self._clock.monotonic() - began)
         return result
+
+    async def put(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
+        await super().put(key, buffers, replace=replace)
+        self.health.bytes_written += sum(map(len, buffers))
+
+    async def append(self, segment: str, offset: int, record: Buffer) -> None:
+        await super().append(segment, offset, record)
+        self.health.bytes_written += len(record)
+
+    async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        found = await super().read(key, ranges)
+        self.health.bytes_read += sum(map(len, found))
+        return found
+
+
+def health_of(drive: Drive | None) -> Health | None:
+    """What is known of a drive that the registry opened; None of others, and where there is none."""
+    return drive.health if isinstance(drive, HealthDrive) else None

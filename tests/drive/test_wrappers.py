@@ -12,7 +12,7 @@ import trio.testing
 from ecfs.clock import SystemClock
 from ecfs.drive.base import Drive, Entry, Writer
 from ecfs.drive.deadline import DeadlineDrive
-from ecfs.drive.health import WINDOW, HealthDrive, Latencies
+from ecfs.drive.health import WINDOW, HealthDrive, Latencies, health_of
 from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.wrapper import DriveWrapper
 from ecfs.errors import DriveTimeoutError, DriveUnreachableError, ShardMissingError
@@ -160,3 +160,18 @@ async def test_timeouts_are_failures_and_what_is_on_its_way_is_counted(
 async def times_out(drive: Drive) -> None:
     with pytest.raises(DriveTimeoutError):
         await drive.get(KEY)
+
+
+async def test_health_counts_bytes_that_were_answered() -> None:
+    inner = await slow_drive()
+    drive = HealthDrive(DeadlineDrive(inner), SystemClock())
+    await drive.put("s/00000002/00000001", [b"four", memoryview(b"and five")])
+    await drive.append("j/0000000000000002-0000000000000001-00", 0, b"record")
+    await drive.read(KEY, [(0, 2), (1, 3)])
+    with pytest.raises(ShardMissingError):
+        await drive.get("s/00000002/00000009")
+    assert health_of(drive) is drive.health
+    assert health_of(inner) is None
+    assert (drive.health.bytes_written, drive.health.bytes_read) == (18, 5)
+    assert drive.health.latency("put").all.count == 1
+    assert drive.health.latency("read").all.count == 1

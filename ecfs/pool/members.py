@@ -12,6 +12,7 @@ what was put but not synced before is void (R21), and a put counts only for the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,12 +29,13 @@ MISSES_BEFORE_DOWN = 3
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened to a drive or the pool. slot is None for the pool."""
+    """Something happened to a drive or the pool. slot is None for the pool; number: of this opening, from 1 on."""
 
     at_ns: int
     slot: int | None
     kind: str
     text: str
+    number: int = 0
 
 
 @dataclass
@@ -69,7 +71,10 @@ class Members:
         self.m = m
         self.events: list[Event] = []
         self.fenced = False
-        self.on_event: Callable[[Event], None] | None = None
+        self.event_kinds: Counter[str] = Counter()
+        """How many there were of each kind; `events` only has the newest."""
+        self.listeners: list[Callable[[Event], None]] = []
+        """Told of each event, without an await: they note it down and return."""
         self._members = members
         self._changed = trio.Event()
 
@@ -166,11 +171,12 @@ class Members:
 
     def note(self, slot: int | None, kind: str, text: str) -> None:
         """Record an event and wake whoever waits for a change."""
-        event = Event(self.clock.wall_ns(), slot, kind, text)
+        self.event_kinds[kind] += 1
+        event = Event(self.clock.wall_ns(), slot, kind, text, self.event_kinds.total())
         self.events.append(event)
         del self.events[:-1000]  # bounded: a flapping drive must not fill memory
-        if self.on_event is not None:
-            self.on_event(event)
+        for listener in self.listeners:
+            listener(event)
         self._changed.set()
         self._changed = trio.Event()
 

@@ -200,7 +200,7 @@ class World:
             settings=self.settings,
         )
         opened.in_thread = in_line
-        opened.members.on_event = lambda event: self.weather.note(f"event: drive {event.slot} {event.text}")
+        opened.members.listeners.append(lambda event: self.weather.note(f"event: drive {event.slot} {event.text}"))
         engine = Engine(opened)
         mount = Mount(engine, FileSystem(opened.db, engine, self.clock), self._healer(engine), drives)
         try:

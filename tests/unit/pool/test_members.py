@@ -39,3 +39,14 @@ def test_reads_that_are_late_now_and_then_take_no_drive_down(members: Members) -
 def test_a_drive_that_is_gone_is_down_at_once(members: Members) -> None:
     members.drive_failed(1, DriveUnreachableError("gone", slot=1))
     assert (members[1].up, members[1].state) == (False, "absent")
+
+
+async def test_events_are_numbered_and_told_to_everybody_and_only_the_newest_are_kept() -> None:
+    members = Members(SystemClock(), [Member(0, "/d0")], need=1, m=0)
+    heard: list[int] = []
+    members.listeners.append(lambda event: heard.append(event.number))
+    for number in range(1500):
+        members.note(None, "odd" if number % 2 else "even", "x")
+    assert heard == list(range(1, 1501))
+    assert [event.number for event in members.events] == list(range(501, 1501))
+    assert members.event_kinds == {"odd": 750, "even": 750}

@@ -32,6 +32,7 @@ from ecfs.mount.scratch import scratch_directory
 from ecfs.mount.unmount import unmount
 from ecfs.mount.url_list import find_pool
 from ecfs.mount.volume import Volume, open_patiently, run_volume
+from ecfs.pool.members import Event
 from ecfs.pool.poolfile import POOL_FILE, PoolFile
 
 _log = logging.getLogger(__name__)
@@ -120,6 +121,9 @@ class Daemon:
                 )  # fmt: skip
             if self._opening.cancelled_caught:
                 raise EcfsError("interrupted while the pool was being opened; nothing was mounted")
+            pool.members.listeners.append(_log_event)
+            for note in pool.notes:
+                _log.warning("opening: %s", note)
             server: ControlServer | None = None
             async with run_volume(self.file, pool) as volume:
                 service = Service(volume.served(self.plan.point, self.end))
@@ -127,6 +131,7 @@ class Daemon:
                 await nursery.start(server.run)
                 await self._serve_folder(volume)
                 self.registration.set_state(LEAVING)
+            _log.info("ended: %s", "everything is stored" if volume.clean else "not everything could be stored")
             await server.finish(clean=volume.clean)
         return volume.clean
 
@@ -151,6 +156,7 @@ class Daemon:
         await trio.to_thread.run_sync(raise_limits, self.plan.point, abandon_on_cancel=True)
         self.registration.set_state(MOUNTED)
         self._serving = True
+        _log.info("mounted on %s", self.plan.point)
         self.plan.ready()
 
     # ---- the way out ------------------------------------------------------------------------------------
@@ -173,6 +179,11 @@ class Daemon:
     async def _when_asked(self) -> None:
         await self._asked_to_end.wait()
         await self.end(force=True)
+
+
+def _log_event(event: Event) -> None:
+    """What happens to drives is in the log, too: `status` shows what is, not when a drive began to come and go."""
+    _log.info("%s: %s", "pool" if event.slot is None else f"drive {event.slot}", event.text)
 
 
 async def _serve_until_unmounted(*, poll: bool) -> None:

@@ -117,3 +117,4 @@ def test_a_deleted_drive_shows_without_any_io(pool: Pool) -> None:
     assert wait.returncode == 0
     drive = json.loads(pool.ecfs("status", "--json", status=1))["drives"][4]
     assert (drive["state"], drive["usable"]) == ("absent", False)
+    assert "drive 4: online → absent: " in pool.place.logs()

@@ -40,9 +40,10 @@ class SystemClock:
         return os.urandom(size)
 
 
-def local_text(wall_ns: int) -> str:
+def local_text(wall_ns: int, *, seconds: bool = False) -> str:
     """A moment of the wall clock as people here write it: "2026-11-22 10:07"."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(wall_ns // 1_000_000_000))
+    shape = "%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M"
+    return time.strftime(shape, time.localtime(wall_ns // 1_000_000_000))
 
 
 def utc(wall_ns: int) -> datetime:

@@ -17,6 +17,7 @@ COMMANDS = {
     "umount": "Store everything and unmount.",
     "sync": "Make everything written so far durable.",
     "status": "Say how a pool is, and what to do.",
+    "events": "Say what happened, when, and to which drive.",
     "scrub": "Verify everything, rebuild what is damaged or missing.",
     "drill": "Prove that any two drives may be lost.",
     "replace": "Put a new drive into a slot and rebuild it.",

@@ -18,12 +18,13 @@ from ecfs.control.client import Show, call
 from ecfs.control.protocol import Request
 from ecfs.control.service import Service
 from ecfs.control.verdict import verdict
-from ecfs.errors import StalledError
+from ecfs.errors import RefusedError, StalledError
 from ecfs.heal.drill import DrillReport
 from ecfs.heal.report import LOST, NOTED, Finding, ScrubReport
 from ecfs.mount.locate import Target, find_target
 from ecfs.mount.volume import open_volume
 
+ORDER_S = 10.0
 SHOWN = 20
 """Findings that are listed; the rest is counted."""
 
@@ -49,6 +50,25 @@ def heal(pool: str | None, method: str, params: dict[str, Any], *, quiet: bool) 
     shape = DrillReport if method == "drill" else ScrubReport
     report = msgspec.convert(answer["report"], shape, strict=False)
     return Outcome(report, answer["status"], target.name, answer)
+
+
+SAID = {
+    "pause": "The scrub is paused. To go on from there: ecfs scrub --resume {name}",
+    "resume": "The scrub goes on in the background. To watch it: ecfs scrub {name}",
+    "cancel": "The scrub is cancelled; what it repaired stays repaired. The next one begins anew.",
+}
+
+
+def order_scrub(pool: str | None, order: str) -> int:
+    """Pause, resume or cancel the scrub of a mounted pool."""
+    target = find_target(pool)
+    if target.mounted is None:
+        raise RefusedError(
+            f"{target.name} is not mounted: there Ctrl-C stops a scrub, and ecfs scrub {target.name} goes on from there"
+        )
+    call(target.mounted, f"scrub_{order}", {}, timeout_s=ORDER_S)
+    click.echo(SAID[order].format(name=target.name))
+    return 0
 
 
 async def _heal_here(target: Target, request: Request, show: Show) -> Any:
@@ -85,7 +105,7 @@ def _show_report(outcome: Outcome) -> None:
     if report.drives:
         out.print(_drives(outcome))
     _show_findings(report)
-    show_verdict(out, outcome.status["state"], verdict(outcome.status, outcome.name))
+    show_verdict(out, outcome.status["state"], verdict(outcome.status, outcome.name), outcome.status["risks"])
 
 
 def _show_drill(report: DrillReport, outcome: Outcome, out: Page) -> None:

@@ -36,8 +36,8 @@ def describe(progress: dict[str, Any]) -> str:
     parts = [f"{size(progress['bytes_done'])} of {size(progress['bytes_total'])}"]
     if progress["rate"]:
         parts.append(f"{size(progress['rate'])}/s")
-    if progress["eta_s"] is not None:
-        parts.append(f"{duration(progress['eta_s'])} left")
+        left = "unknown time" if progress["eta_s"] is None else duration(progress["eta_s"])
+        parts.append(f"{left} left")
     if progress["found"]:
         parts.append(f"{progress['found']} found, {progress['repaired']} repaired")
     return " · ".join(parts)

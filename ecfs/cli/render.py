@@ -70,20 +70,31 @@ def proven(status: dict[str, Any]) -> str:
     return f"{which}: proven for {percent} % of bytes"
 
 
-def show_verdict(out: Page, state: str, verdict: Verdict) -> None:
-    """State, cause and action, each under its word."""
-    _labelled(out, "state", [Text.assemble((state, f"bold {COLOURS[state]}"), f" — {verdict.headline}")])
-    _labelled(out, "cause", [Text(cause) for cause in verdict.causes])
-    _labelled(out, "action", [Text(action) for action in verdict.actions])
+def show_verdict(out: Page, state: str, verdict: Verdict, risks: Sequence[str] = ()) -> None:
+    """State, cause, meaning, evidence, risk and action, each under its word."""
+    rows: list[tuple[Text, Text]] = []
+    for label, lines in (
+        ("state", [Text.assemble((state, f"bold {COLOURS[state]}"), f" — {verdict.headline}")]),
+        ("cause", map(Text, verdict.causes)),
+        ("means", map(Text, filter(None, [verdict.means]))),
+        ("seen", map(Text, verdict.evidence)),
+        ("risk", map(Text, risks)),
+        ("action", [Text(action, style="bold") for action in verdict.actions]),
+    ):
+        for line in lines:
+            first = not rows or all(f"{label}:" != str(shown) for shown, _ in rows)
+            rows.append((Text(f"{label}:" if first else "", style="bold"), line))
+    out.print(labelled(rows))
 
 
-def _labelled(out: Page, label: str, lines: list[Text]) -> None:
+def labelled(rows: Iterable[tuple[Text, Text]]) -> Table:
+    """Words on the left, what they say on the right."""
     table = Table.grid(padding=(0, 1))
-    table.add_column(min_width=8, no_wrap=True)
+    table.add_column(min_width=9, no_wrap=True)
     table.add_column(overflow="fold")
-    for position, line in enumerate(lines):
-        table.add_row(Text(f"{label}:" if not position else "", style="bold"), line)
-    out.print(table)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def count(number: int, noun: str) -> str:
@@ -99,17 +110,3 @@ def table_of(heads: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Tabl
     for row in rows:
         table.add_row(*row)
     return table
-
-
-def drive_table(status: dict[str, Any], now: int) -> Table:
-    return table_of(
-        (">slot", "drive", "state", "since", ">free"), [_drive_row(drive, now) for drive in status["drives"]]
-    )
-
-
-def _drive_row(drive: dict[str, Any], now: int) -> list[str | Text]:
-    state = Text(drive["state"], style=COLOURS.get(drive["state"], "red"))
-    since = "" if drive["since"] is None else age(drive["since"], now)
-    shown = drive["usable"] and drive["free"] is not None
-    free = f"{size(drive['free'])} of {size(drive['total'])}" if shown else ""
-    return [str(drive["slot"]), drive["url"], state, since, free]

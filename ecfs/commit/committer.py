@@ -14,6 +14,7 @@ from ecfs.commit.sealed import SealedStripe, SealedStripes
 from ecfs.commit.sealer import Sealer
 from ecfs.commit.settle import Settler
 from ecfs.errors import FencedError, StalledError
+from ecfs.journal.eventlog import EventLog
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.record import COMMIT, Record, compose
 from ecfs.journal.superblock import Checkpoint
@@ -62,6 +63,7 @@ class Committer:
         self._settler = settler
         self._unfrozen: list[SealedStripe] = []
         self._outcome = Outcome()
+        self.events = EventLog(pool.members, pool.db.drives)
         self.removed: list[int] = []
         self.queue: list[SealedStripe] = []
 
@@ -75,6 +77,10 @@ class Committer:
     def add_outcome(self, more: Outcome) -> None:
         """Something heal or the pool found or did, for the next commit's outcome section."""
         _merge(self._outcome, more)
+
+    def add_events(self) -> None:
+        """What happened since the last commit goes with the next one."""
+        self._outcome.settings.update(self.events.take())
 
     def amend(self, commit: Commit, more: Outcome) -> None:
         """Put drives that are back into a commit that waits for them; its records, once composed, never change."""
@@ -106,6 +112,7 @@ class Committer:
         db.counters.set("stripe_counter", self._pool.next_stripe)  # below it, every id was given out (R12)
         patchset = db.freeze(seq)
         stripes, self._unfrozen = self._unfrozen, []
+        self.add_events()
         outcome, self._outcome = self._outcome, Outcome()
         outcome.removed += self.removed
         self.removed.clear()

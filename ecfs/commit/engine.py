@@ -362,6 +362,7 @@ class Engine:
         return clean or self.pool.settings.read_only
 
     async def _last_commit(self) -> bool:
+        self.committer.add_events()
         try:
             await self.sync()
             await self.reaper.drain()

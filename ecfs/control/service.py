@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -11,10 +12,12 @@ import trio
 
 from ecfs.commit.engine import Engine
 from ecfs.control.protocol import Request
-from ecfs.control.status import SECOND, Healing, Status, build_status, progress_json
+from ecfs.control.status import Healing, Status, build_status, event_json, file_json, progress_json
 from ecfs.errors import RefusedError, UsageError
+from ecfs.fs.health import examine
 from ecfs.heal.healer import Healer
 from ecfs.heal.report import ScrubProgress, ScrubReport
+from ecfs.meta import ROOT_INO
 
 Show = Callable[[object], None]
 
@@ -29,7 +32,8 @@ class End(Protocol):
 class Served:
     """What the service works on. mountpoint: "" for a command that has opened the pool itself.
 
-    moved: called with (slot, old URL, new URL) when a drive was replaced.
+    moved: called with (slot, old URL, new URL) when a drive was replaced. risks: drives that would fail together, a
+    sentence each.
     """
 
     engine: Engine
@@ -37,6 +41,7 @@ class Served:
     mountpoint: str
     end: End
     moved: Callable[[int, str, str], None]
+    risks: Callable[[], list[str]] = list
 
 
 class NoParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,15 +52,23 @@ class EventsParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limit: int = 100
 
 
+class FileParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """path: from the root of the pool."""
+
+    path: str
+
+
 class UmountParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     force: bool = False
 
 
 class ScrubParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """rate: bytes of shards per second, None for as fast as it goes."""
+    """rate: bytes of shards per second, None for as fast as it goes. background: answer as soon as it runs; that can't
+    be a dry run, which would have nobody to tell."""
 
     dry_run: bool = False
     rate: float | None = None
+    background: bool = False
 
 
 class DrillParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +85,8 @@ class ReplaceParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 P = TypeVar("P", bound=msgspec.Struct)
+ORDER_S = 2.0
+"""How long a task may take to follow an order before it is answered as it is."""
 
 
 class Service:
@@ -87,9 +102,13 @@ class Service:
             "status": self._status,
             "sync": self._sync,
             "scrub": self._scrub,
+            "scrub_pause": self._scrub_pause,
+            "scrub_resume": self._scrub_resume,
+            "scrub_cancel": self._scrub_cancel,
             "replace": self._replace,
             "drill": self._drill,
             "events": self._events,
+            "file": self._file,
             "umount": self._umount,
         }
 
@@ -109,9 +128,13 @@ class Service:
 
     def status(self) -> Status:
         healer = self._served.healer
-        healing = Healing(healer.running, healer.repaired, healer.quick_pending, len(healer.set_aside), healer.drilling)
+        healing = Healing(
+            healer.running, healer.kind, healer.repaired, healer.quick_pending, len(healer.set_aside),
+            healer.scrubbing.kept(), healer.replacing,
+        )  # fmt: skip
         status = build_status(self._pool, usable=self._engine.usable(), engine=self._engine, healing=healing)
         status["pool"]["mountpoint"] = self._served.mountpoint or None
+        status["risks"] = self._served.risks()
         return status
 
     async def _status(self, params: dict[str, Any], show: Show) -> Status:
@@ -125,19 +148,63 @@ class Service:
     async def _events(self, params: dict[str, Any], show: Show) -> list[Status]:
         """The newest `limit` events, oldest first."""
         limit = max(1, _read(params, EventsParams).limit)
-        return [
-            {"at": event.at_ns // SECOND, "slot": event.slot, "kind": event.kind, "text": event.text}
-            for event in self._pool.members.events[-limit:]
-        ]
+        return [event_json(event) for event in self._engine.committer.events.newest(limit)]
+
+    async def _file(self, params: dict[str, Any], show: Show) -> Status:
+        """How one file is kept; see docs/STATUS.md. Symbolic links are not followed."""
+        path = _read(params, FileParams).path
+        db, members = self._pool.db, self._pool.members
+        ino = ROOT_INO
+        for name in filter(None, os.fsencode(path).split(b"/")):
+            found = db.names.lookup(ino, name)
+            if found is None:
+                raise UsageError(f"{path}: no such file in the pool")
+            ino = found
+        health = examine(db, ino, members.out_slots())
+        return file_json(path, health, self._pool.geometry)
 
     async def _scrub(self, params: dict[str, Any], show: Show) -> Status:
-        """The report, and the status after it."""
+        """The report, and the status after it; in the background, the status alone."""
         wanted = _read(params, ScrubParams)
         _check_rate(wanted.rate)
+        if wanted.background:
+            return await self._scrub_in_background(wanted)
         report = await self._served.healer.scrub(
             dry_run=wanted.dry_run, rate=wanted.rate, progress=lambda progress: _show(show, progress)
         )
         return {"report": report_json(report), "status": self.status()}
+
+    async def _scrub_in_background(self, wanted: ScrubParams) -> Status:
+        healer = self._served.healer
+        if wanted.dry_run:
+            raise UsageError("a scrub in the background can't be a dry run")
+        if healer.running is not None:
+            raise RefusedError("a scrub, replacement or drill is running already")
+        healer.scrubbing.begin(wanted.rate)
+        return await self._obeyed(running=True)
+
+    async def _scrub_pause(self, params: dict[str, Any], show: Show) -> Status:
+        """The status after it, as for the next two."""
+        _read(params, NoParams)
+        self._served.healer.scrubbing.pause()
+        return await self._obeyed(running=False)
+
+    async def _scrub_resume(self, params: dict[str, Any], show: Show) -> Status:
+        """Goes on in the background."""
+        _read(params, NoParams)
+        self._served.healer.scrubbing.resume()
+        return await self._obeyed(running=True)
+
+    async def _scrub_cancel(self, params: dict[str, Any], show: Show) -> Status:
+        _read(params, NoParams)
+        self._served.healer.scrubbing.cancel()
+        return await self._obeyed(running=False)
+
+    async def _obeyed(self, *, running: bool) -> Status:
+        """The status, once the scrub's task has followed an order."""
+        with trio.move_on_after(ORDER_S):
+            await self._served.healer.scrubbing.until(running=running)
+        return {"status": self.status()}
 
     async def _drill(self, params: dict[str, Any], show: Show) -> Status:
         """As for scrub."""

@@ -1,32 +1,63 @@
-"""The status in words: what state, why, what it means, and what to type. Pure; for people who are tired and worried."""
+"""The status in words: what state, why, what it means, how we know, and what to type. Pure; for people who are tired
+and worried. Every state of a pool has its text in tests/golden/: change one, read it there."""
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
-from ecfs.control.status import DEGRADED, FAILED, HEALTHY, Status
+from ecfs.control.repairing import repairs
+from ecfs.control.status import DEGRADED, EXIT_STATUS, FAILED, HEALTHY, Status
+from ecfs.control.wording import away, count, drives_named
 
 
 @dataclass
 class Verdict:
-    """headline: one sentence. causes, actions: one sentence each, the most urgent first."""
+    """headline, means: one sentence each. causes, evidence, actions: one sentence each, the most urgent first."""
 
     headline: str
+    means: str
     causes: list[str] = field(default_factory=list)
+    evidence: list[str] = field(default_factory=list)
     actions: list[str] = field(default_factory=list)
 
 
 def verdict(status: Status, name: str) -> Verdict:
     """name: the pool as one would type it."""
-    if status["state"] == HEALTHY:
-        parity = status["pool"]["parity"]
-        return Verdict(f"every byte is safe: any {parity} drives may be lost", [], ["nothing to do"])
-    return _failed(status, name) if status["state"] == FAILED else _degraded(status, name)
+    name = shlex.quote(name)
+    said = {HEALTHY: _healthy, DEGRADED: _degraded, FAILED: _failed}[status["state"]](status, name)
+    said.causes, said.evidence = _causes(status), _evidence(status)
+    return said
 
 
-def _away(status: Status) -> list[Status]:
-    return [drive for drive in status["drives"] if not drive["usable"]]
+def exit_status(status: dict[str, Any]) -> int:
+    """0, 1 or 3 for a pool or a file in this state."""
+    return EXIT_STATUS[str(status["state"])]
+
+
+# ---- why, and how we know ---------------------------------------------------------------------------------
+
+
+def _causes(status: Status) -> list[str]:
+    commits, repairs_ = status["commits"], status["repairs"]
+    causes = [_drive_cause(drive) for drive in status["drives"] if drive["state"] != "online"]
+    causes += [f"drive {drive['slot']} is full" for drive in status["drives"] if drive["full"]]
+    if commits["fenced"]:
+        causes.append(f"another process has taken the pool over: {commits['fenced']}")
+    elif commits["stalled"]:
+        causes.append(f"what is written now can't be made durable: {commits['stalled']}")
+    if _is_full(status):
+        causes.append("there is no room for new files")
+    if repairs_["undecodable"] and not status["stripes"]["lost"]:
+        causes.append(f"{count(repairs_['undecodable'], 'stripe')} could not be decoded when last tried")
+    if repairs_["waiting"]:
+        causes.append(f"{count(repairs_['waiting'], 'shard')} found bad by reading, about to be repaired")
+    if not causes and status["stripes"]["lost"]:
+        causes.append(f"of some stripes more than {status['pool']['parity']} shards are missing or damaged")
+    if not causes and status["state"] != HEALTHY:
+        causes.append("all drives are here, but some shards on them are missing, damaged or not verified")
+    return causes
 
 
 def _drive_cause(drive: Status) -> str:
@@ -34,109 +65,107 @@ def _drive_cause(drive: Status) -> str:
     return f"drive {drive['slot']} is {drive['state']}{why}"
 
 
-def _stripe_causes(status: Status) -> list[str]:
-    stripes = status["stripes"]
+def _is_full(status: Status) -> bool:
+    return bool(status["capacity"]["free"] == 0)
+
+
+def _evidence(status: Status) -> list[str]:
+    stripes, found = status["stripes"], []
+    if stripes["total"] is None:
+        return ["the metadata can't be read now, so nothing is known of the files"]
     said = (
         ("lost", "can't be decoded right now"),
         ("missing", "lack at least one shard"),
         ("unknown", "have shards that must be verified first"),
     )
-    return [f"{stripes[key]} of {stripes['total']} stripes {text}" for key, text in said if stripes[key]]
+    found += [f"{stripes[key]} of {stripes['total']} stripes {text}" for key, text in said if stripes[key]]
+    for drive in status["drives"]:
+        behind = drive["behind"]["stripes"]
+        if behind and drive["state"] == "behind":
+            found.append(f"drive {drive['slot']} still lacks its shards of {count(behind, 'stripe')}")
+    return found
 
 
-def _causes(status: Status) -> list[str]:
-    commits = status["commits"]
-    causes = [_drive_cause(drive) for drive in status["drives"] if drive["state"] != "online"]
-    if commits["fenced"]:
-        causes.append(f"another process has taken the pool over: {commits['fenced']}")
-    elif commits["stalled"]:
-        causes.append(f"what is written now can't be made durable: {commits['stalled']}")
-    causes += _stripe_causes(status)
-    repairs = status["repairs"]
-    if repairs["undecodable"] and not status["stripes"]["lost"]:
-        causes.append(f"{_count(repairs['undecodable'], 'stripe')} could not be decoded when last tried")
-    if repairs["waiting"]:
-        causes.append(f"{_count(repairs['waiting'], 'shard')} found bad by reading, about to be repaired")
-    return causes
+# ---- healthy ----------------------------------------------------------------------------------------------
+
+
+def _healthy(status: Status, name: str) -> Verdict:
+    parity = status["pool"]["parity"]
+    said = Verdict(f"every byte is safe: any {parity} drives may be lost", "")
+    if _is_full(status):
+        said.headline += "; but the pool is full"
+        said.means = "files can be read, changed a little and deleted; new data is refused"
+        said.actions = ["delete what is not needed, or put larger drives in, one after the other: see docs/GUIDE.md"]
+        return said
+    if status["replace"]["running"]:
+        said.actions = ["nothing: a drive is being replaced, and the old one is used until the new one is complete"]
+    elif status["scrub"]["paused"]:
+        said.actions = [f"nothing is urgent; a scrub is paused, to go on with it: ecfs scrub --resume {name}"]
+    else:
+        said.actions = ["nothing to do"]
+    return said
 
 
 # ---- degraded ---------------------------------------------------------------------------------------------
 
 
 def _degraded(status: Status, name: str) -> Verdict:
-    return Verdict(_what_is_left(status), _causes(status), _repairs(status, name))
+    works = "every file is readable and writable, but redundancy is missing"
+    if _is_full(status):
+        works = "every file is readable, the pool is full, and redundancy is missing"
+    return Verdict(works, _what_is_left(status), actions=repairs(status, name))
 
 
 def _what_is_left(status: Status) -> str:
-    works = "every file is readable and writable, but redundancy is missing"
     if status["may_lose"]:
-        return f"{works}: {_count(status['may_lose'], 'more drive')} may be lost"
-    return f"{works}: losing one more drive would lose data"
-
-
-def _repairs(status: Status, name: str) -> list[str]:
-    away, actions = _away(status), []
-    gone = [drive for drive in away if drive["state"] in ("absent", "failed", "slow")]
-    wrong = [drive for drive in away if drive["state"] == "wrong"]
-    if gone:
-        actions.append(f"bring {_them(gone)} back: plug in, mount or switch on what belongs there; the rest follows")
-        actions.append(f"or, if it was deleted, rebuild it in its place: ecfs scrub {name}")
-        actions.append(
-            f"or, if it is dead, rebuild it on a new disk: ecfs replace {name} {gone[0]['slot']} NEW_DIRECTORY"
-        )
-    if wrong:
-        actions.append(f"put the right {_them(wrong)} there, or: ecfs replace {name} {wrong[0]['slot']} NEW_DIRECTORY")
-    if not away:
-        actions.append(_wait_or_scrub(status, name))
-    return actions
-
-
-def _wait_or_scrub(status: Status, name: str) -> str:
-    mounted = status["pool"].get("mountpoint")
-    if status["scrub"]["running"] or (mounted and any(drive["state"] == "behind" for drive in status["drives"])):
-        return f"nothing: it is being rebuilt now; to watch or hurry it: ecfs scrub {name}"
-    return f"rebuild what is missing: ecfs scrub {name}"
+        return f"{count(status['may_lose'], 'more drive')} may fail without losing anything"
+    return "if one more drive fails before this is repaired, data is lost"
 
 
 # ---- failed -----------------------------------------------------------------------------------------------
 
 
 def _failed(status: Status, name: str) -> Verdict:
-    there, needed = len(status["drives"]) - len(_away(status)), status["pool"]["data"]
-    causes = _causes(status)
+    there, needed = len(status["drives"]) - len(away(status)), status["pool"]["data"]
     if there < needed:
-        more = needed - there
-        return Verdict(
-            f"{there} of {len(status['drives'])} drives are there, {needed} are needed: most files can't be read now",
-            causes,
-            [f"bring back at least {_count(more, 'of these drives', plural='of these drives')}; nothing has been lost"
-             " that is still on them, so delete nothing and create nothing"],
-        )  # fmt: skip
+        return _too_few(status, there, needed)
     if status["commits"]["fenced"]:
-        return Verdict("this mount is read-only for good", causes, [f"ecfs umount --force {_mounted(status)}"])
+        point = shlex.quote(str(status["pool"].get("mountpoint") or "MOUNTPOINT"))
+        means = "what is stored is safe and belongs to the other process; what was written here last may not be stored"
+        return Verdict("this mount can't write any more", means, actions=[f"ecfs umount --force {point}"])
     if status["commits"]["stalled"]:
+        means = "what was written last is in memory only: a crash of this machine would lose it"
         action = "bring the drives back, or free space on them; what waits in memory is stored as soon as that works"
-        return Verdict("files can be read, but changes are refused", causes, [action])
+        return Verdict("files can be read, but changes are refused", means, actions=[action, "do not unmount before"])
+    if status["stripes"]["total"] is None:
+        return _unreadable(status, name)
+    means = "files that lie there answer with an error; all others can be read and written"
+    actions = [
+        f"see which files: ecfs scrub --dry-run {name}",
+        f"put right what can be, which may be all: ecfs scrub {name}",
+        "what is lost even then: delete those files, and copy them from a backup",
+    ]
+    return Verdict("some data can't be decoded right now", means, actions=actions)
+
+
+def _too_few(status: Status, there: int, needed: int) -> Verdict:
+    more = needed - there
+    gone, means = drives_named(away(status)), "nothing is lost that is still on the drives that are away"
+    if status["commits"]["stalled"]:
+        means += "; what was written last is in memory only, so do not unmount before"
     return Verdict(
-        "some data can't be decoded right now",
-        causes,
-        [*_repairs(status, name), f"to see which files: ecfs scrub --dry-run {name}"],
+        f"{there} of {len(status['drives'])} drives are there, {needed} are needed: most files can't be read now",
+        means,
+        actions=[
+            f"bring back at least {more} of {gone}: plug in, mount or switch on what belongs there",
+            "until then delete nothing and create nothing",
+        ],
     )
 
 
-def _mounted(status: Status) -> str:
-    return str(status["pool"].get("mountpoint") or "MOUNTPOINT")
-
-
-def _them(drives: list[Status]) -> str:
-    slots = [str(drive["slot"]) for drive in drives]
-    return f"drive {slots[0]}" if len(slots) == 1 else f"drives {', '.join(slots[:-1])} and {slots[-1]}"
-
-
-def _count(number: int, noun: str, plural: str = "") -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
-
-
-def exit_status(status: dict[str, Any]) -> int:
-    """0, 1 or 3 for a pool in this state."""
-    return {HEALTHY: 0, DEGRADED: 1, FAILED: 3}[str(status["state"])]
+def _unreadable(status: Status, name: str) -> Verdict:
+    return Verdict(
+        "enough drives are there, but the pool can't be opened",
+        "nothing was changed; the files are as they were",
+        actions=[f"do what the note below says, then: ecfs status {name}"],
+    )

@@ -27,8 +27,11 @@ FSID_IS_UUID = frozenset({"btrfs", "ext2", "ext3", "ext4", "zfs"})
 
 @dataclass(frozen=True)
 class Mount:
+    """source: the device, where there is one."""
+
     point: str
     kind: str
+    source: str
 
 
 def locate(path: str) -> Location:
@@ -85,7 +88,8 @@ def _mounts() -> Iterator[tuple[int, Mount]]:
     for line in MOUNTINFO.read_text(errors="surrogateescape").splitlines():
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
-        yield int(fields[0]), Mount(_unescape(fields[4]), after.split(" ")[0])
+        kind, source = after.split(" ")[:2]
+        yield int(fields[0]), Mount(_unescape(fields[4]), kind, _unescape(source))
 
 
 def _unescape(text: str) -> str:

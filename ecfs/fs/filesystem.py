@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ecfs.clock import Clock
@@ -11,6 +12,7 @@ from ecfs.fs.core import Core
 from ecfs.fs.data import FileData
 from ecfs.fs.directories import Directories
 from ecfs.fs.files import Files
+from ecfs.fs.health import examine
 from ecfs.fs.limits import MAX_NAME
 from ecfs.fs.namespace import Namespace
 from ecfs.fs.orphans import Orphans
@@ -42,7 +44,10 @@ class FileSystem:
     db is shared with the commit engine behind `data`; every call is made from the one thread that runs trio.
     """
 
-    def __init__(self, db: Database, data: FileData, clock: Clock) -> None:
+    def __init__(
+        self, db: Database, data: FileData, clock: Clock, out_slots: Callable[[], frozenset[int]] = frozenset
+    ) -> None:
+        """out_slots: drives that can't be counted on now, for what is said of a file's health."""
         self._core = Core(db, data, clock)
         self.handles = self._core.handles
         self.orphans = Orphans(self._core)
@@ -51,7 +56,7 @@ class FileSystem:
         self.directories = Directories(self._core, self.orphans)
         self.namespace = Namespace(self._core, self.orphans)
         self.renaming = Rename(self._core, self.orphans)
-        self.xattrs = Xattrs(self._core)
+        self.xattrs = Xattrs(self._core, lambda ino: examine(db, ino, out_slots()))
 
     async def clean_orphans(self) -> int:
         """Once, before serving: remove what was unlinked but still open when the last mount ended."""

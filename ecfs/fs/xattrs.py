@@ -10,9 +10,9 @@ import errno
 import stat
 
 from ecfs.fs import acl
-from ecfs.fs.caller import Caller
-from ecfs.fs.core import Core
+from ecfs.fs.core import Caller, Core
 from ecfs.fs.errors import FsError
+from ecfs.fs.health import ATTRIBUTE, Examine, in_words
 from ecfs.fs.inodes import HAS_XATTRS
 from ecfs.meta import Inode
 
@@ -29,12 +29,17 @@ _ACLS = (acl.ACCESS, acl.DEFAULT)
 class Xattrs:
     """Operations on the extended attributes of one inode."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, examine: Examine) -> None:
+        """examine: how well an inode's file is kept, for `health.ATTRIBUTE`."""
         self._core = core
+        self._examine = examine
 
     def get(self, ino: int, name: bytes) -> bytes:
         """Raises ENODATA, EOPNOTSUPP for an unknown namespace, EINVAL for one without a name."""
         _check_name(name)
+        if name == ATTRIBUTE:
+            self._core.inode(ino)
+            return in_words(self._examine(ino), self._core.db.drives.geometry().n).encode()
         value = self._stored(self._core.inode(ino), name)
         if value is None:
             raise FsError(errno.ENODATA)
@@ -50,8 +55,9 @@ class Xattrs:
     async def set(
         self, ino: int, name: bytes, value: bytes, caller: Caller, *, create: bool = False, replace: bool = False
     ) -> None:
-        """Raises EEXIST (`create`), ENODATA (`replace`), E2BIG, ERANGE, ENOSPC (too many names), EOPNOTSUPP."""
-        _check_name(name)
+        """Raises EEXIST (`create`), ENODATA (`replace`), E2BIG, ERANGE, ENOSPC (too many names), EOPNOTSUPP, and EPERM
+        for what ecfs itself says of a file."""
+        _check_name(name, writing=True)
         if len(value) > MAX_VALUE:
             raise FsError(errno.E2BIG, f"an extended attribute of {len(value)} bytes")
         await self._core.data.admit(0)
@@ -68,8 +74,8 @@ class Xattrs:
                 self._store(inode, name, value)
 
     async def remove(self, ino: int, name: bytes) -> None:
-        """Raises ENODATA, EOPNOTSUPP."""
-        _check_name(name)
+        """Raises ENODATA, EOPNOTSUPP, EPERM."""
+        _check_name(name, writing=True)
         await self._core.data.admit(0, deleting=True)
         with self._core.change():
             inode = self._core.inode(ino)
@@ -102,7 +108,7 @@ class Xattrs:
             self._store(inode, name, value)
             return
         mode = acl.mode_of(entries, inode.mode)
-        if not caller.keeps_setgid(inode.gid):
+        if not caller.privileged and caller.gid != inode.gid:
             mode &= ~stat.S_ISGID
         self._core.names.update_inode(inode.ino, mode=mode, ctime_ns=self._core.clock.wall_ns())
         if acl.says_more_than_mode(entries):
@@ -111,7 +117,9 @@ class Xattrs:
             self._drop(inode, name)
 
 
-def _check_name(name: bytes) -> None:
+def _check_name(name: bytes, *, writing: bool = False) -> None:
+    if writing and name == ATTRIBUTE:
+        raise FsError(errno.EPERM, "only ecfs says how a file is")
     if len(name) > MAX_NAME:
         raise FsError(errno.ERANGE, f"an extended attribute's name of {len(name)} bytes")
     if name in _NAMESPACES:

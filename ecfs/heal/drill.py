@@ -53,10 +53,9 @@ class Reached(msgspec.Struct):
 @dataclass
 class DrillReport(ScrubReport):
     """stripes, bytes: looked at, since the drill began. proven: any m drives may go. decoded: shown the long way,
-    too, for each of `sets` sets of m drives. resumed: an earlier run had done a part."""
+    too, for each of `sets` sets of m drives."""
 
     full: bool = False
-    resumed: bool = False
     stripes: int = 0
     proven: int = 0
     bytes: int = 0

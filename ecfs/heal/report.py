@@ -53,9 +53,11 @@ class ScrubProgress:
 
 @dataclass
 class ScrubReport:
-    """The result of one scrub. dry_run: nothing was changed."""
+    """The result of one scrub. dry_run: nothing was changed; resumed: an earlier run had done a part, which the sums
+    contain and `drives` does not."""
 
     dry_run: bool = False
+    resumed: bool = False
     started_ns: int = 0
     finished_ns: int = 0
     drives: dict[int, DriveTally] = field(default_factory=dict)

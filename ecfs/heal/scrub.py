@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+
 import trio
 
 from ecfs.heal.join import Joiner
@@ -12,8 +15,13 @@ from ecfs.heal.restore import Restorer
 from ecfs.heal.scrub_journal import BlobCheck, CheckpointCheck, JournalCheck
 from ecfs.heal.scrub_orphans import OrphanCheck
 from ecfs.heal.scrub_stripes import StripeCheck
+from ecfs.heal.scrubbing import SETTING, Run
 from ecfs.heal.watch import Watch
 from ecfs.meta import Outcome, check_steps
+
+SAVE_S = 10.0
+"""What a crash makes a scrub do again at most. Each time is a commit."""
+Save = Callable[[Run], Awaitable[None]]
 
 
 class Scrub:
@@ -22,10 +30,12 @@ class Scrub:
     def __init__(self, job: Job, watch: Watch, joiner: Joiner) -> None:
         self._job = job
         self._watch = watch
+        self._saved = trio.current_time()
         self._restorer = Restorer(job, joiner)
 
-    async def run(self) -> None:
-        job = self._job
+    async def run(self, run: Run, save: Save) -> None:
+        """save: makes the position of the run durable."""
+        job, begin = self._job, self._begin(run)
         stripes, checkpoints, orphans = StripeCheck(job), CheckpointCheck(job), OrphanCheck(job)
         job.meter.phase("drives")
         await self._watch.probe_now()
@@ -34,11 +44,11 @@ class Scrub:
                 await self._watch.sweep(nursery, at_once=True)
             async with self._watch.sweeping:
                 await self._restorer.run()
-        job.meter.add_total(stripes.total() + checkpoints.total())
+        job.meter.add_total(stripes.total(begin) + checkpoints.total())
         if not job.dry_run:
             await self._rebuild()
         job.meter.phase("stripes")
-        await stripes.run()
+        await stripes.run(begin, partial(self._reached, run, save))
         job.meter.phase("checkpoints")
         await checkpoints.run()
         job.meter.phase("journals")
@@ -50,6 +60,23 @@ class Scrub:
         await self._metadata()
         await self._finish(orphans.outcome)
 
+    def _begin(self, run: Run) -> int:
+        """The stripe after which to begin: that of an earlier run, if there was one."""
+        if run.position is None or not run.position.after:
+            return 0
+        run.position.continue_in(self._job.report)
+        self._job.meter.resume_at(run.position.bytes)
+        return run.position.after
+
+    async def _reached(self, run: Run, save: Save, after: int, size: int) -> None:
+        """Stripes up to `after` were judged, `size` shard bytes since the last time."""
+        if run.position is None:
+            return
+        run.position.note(self._job.report, after, run.position.bytes + size)
+        if trio.current_time() - self._saved >= SAVE_S:
+            self._saved = trio.current_time()
+            await save(run)
+
     async def rebuild_only(self) -> None:
         """After a replacement: what is missing, without checking all the rest."""
         await self._rebuild()
@@ -60,36 +87,45 @@ class Scrub:
         """First what is known to be missing: that is where the danger is."""
         job = self._job
         job.meter.phase("rebuilding")
-        job.meter.add_total(await self._missing_bytes())
-        pending: list[int] = []
+        await self._add_missing()
+        pending: list[tuple[int, int]] = []
 
         def on_mended(results: list[Mended]) -> None:
             for result in results:
                 job.mended(result, also_lost=False)
-                pending.append(len(result.put | result.good) * shard_size(result.length))
+                pending.append(self._moved(len(result.put | result.good), shard_size(result.length)))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._count_rebuilt, pending)
             await job.repairer.drain(on_mended=on_mended)
             nursery.cancel_scope.cancel()
-        await job.meter.add(sum(pending))
+        await self._count(pending)
 
-    async def _count_rebuilt(self, pending: list[int]) -> None:
+    async def _count_rebuilt(self, pending: list[tuple[int, int]]) -> None:
         while True:
-            size, pending[:] = sum(pending), []
-            await self._job.meter.add(size)
+            await self._count(pending)
             await trio.sleep(0.2)
 
-    async def _missing_bytes(self) -> int:
-        ledger, size = self._job.ctx.pool.db.ledger, 0
-        average = ledger.total_length() // max(ledger.count(), 1) // self._job.ctx.pool.geometry.k
+    async def _count(self, pending: list[tuple[int, int]]) -> None:
+        taken, pending[:] = list(pending), []
+        await self._job.meter.add(sum(size for size, _ in taken), work=sum(work for _, work in taken))
+
+    def _moved(self, shards: int, size: int) -> tuple[int, int]:
+        """Bytes of the shards that a stripe got, and bytes moved for it: k are read, each new one written and read."""
+        return shards * size, (2 * shards + self._job.ctx.pool.geometry.k) * size if shards else 0
+
+    async def _add_missing(self) -> None:
+        ledger, shards = self._job.ctx.pool.db.ledger, 0
         for member in self._job.ctx.workable():
             after = 0
             while numbers := ledger.next_missing(member.slot, after, 1000):
                 after = numbers[-1]
-                size += len(numbers) * shard_size(average)
+                shards += len(numbers)
                 await trio.lowlevel.checkpoint()
-        return size
+        counts, k = ledger.counts(frozenset()), self._job.ctx.pool.geometry.k
+        size = shard_size(ledger.total_length() // max(counts.total, 1) // k)
+        stripes = min(counts.total - counts.full, shards)
+        self._job.meter.add_total(shards * size, (2 * shards + k * stripes) * size)
 
     async def _metadata(self) -> None:
         for findings in check_steps(self._job.ctx.pool.db):
@@ -109,6 +145,7 @@ class Scrub:
         job.report.finished_ns = pool.clock.wall_ns()
         if not job.dry_run and not job.ctx.engine.stalled:
             report = job.report
+            outcome.settings[SETTING] = None
             outcome.settings["scrub"] = {
                 "last_finished": report.finished_ns,
                 "checked": report.checked,

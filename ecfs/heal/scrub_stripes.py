@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,17 +38,21 @@ class StripeCheck:
     def __init__(self, job: Job) -> None:
         self._job = job
 
-    def total(self) -> int:
-        """Bytes that the walk will verify, as far as the ledger knows now."""
+    def total(self, after: int) -> int:
+        """Bytes that the walk over stripes beyond `after` will verify, as far as the ledger knows now."""
         pool = self._job.ctx.pool
         ledger, k = pool.db.ledger, pool.geometry.k
-        return (ledger.total_length() // k + ledger.count() * shard_size(0)) * len(pool.members.writable())
+        whole = ledger.total_length()
+        left = 1 - ledger.length_to(after) / whole if whole else 1
+        return int((whole // k + ledger.count() * shard_size(0)) * len(pool.members.writable()) * left)
 
-    async def run(self) -> None:
-        after = 0
+    async def run(self, after: int, reached: Callable[[int, int], Awaitable[None]]) -> None:
+        """Walk over the stripes beyond `after`. reached: told how far it is, and bytes verified since the last time."""
         while rows := self._job.ctx.pool.db.ledger.facts(after, PAGE):
-            after = rows[-1].id
+            before = self._job.meter.progress.bytes_done
             await self._page([row.id for row in rows])
+            after = rows[-1].id
+            await reached(after, self._job.meter.progress.bytes_done - before)
 
     async def _page(self, numbers: list[int]) -> None:
         ctx = self._job.ctx

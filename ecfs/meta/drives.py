@@ -77,6 +77,11 @@ class Drives:
         rows = self._store.all("SELECT name, value FROM setting ORDER BY name")
         return {name: msgspec.json.decode(value) for name, value in rows}
 
+    def settings_like(self, prefix: str) -> list[tuple[str, Any]]:
+        """Settings whose names begin with `prefix`, which must be plain letters, by name."""
+        rows = self._store.all("SELECT name, value FROM setting WHERE name GLOB ? ORDER BY name", f"{prefix}*")
+        return [(name, msgspec.json.decode(value)) for name, value in rows]
+
     def orphan_shards(self, slot: int) -> list[str]:
         """Keys on a slot that a finished scrub found to belong to nothing (R12)."""
         return [key for (key,) in self._store.all("SELECT key FROM orphan_shard WHERE slot = ? ORDER BY key", slot)]

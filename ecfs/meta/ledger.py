@@ -159,6 +159,22 @@ class Ledger:
             sums[_verdict(masks.with_missing(out & (1 << slots) - 1), parity)] += number
         return StripeCounts(sums.total(), sums["full"], sums["missing"], sums["unknown"], sums["lost"])
 
+    def with_shards(self, out_slots: frozenset[int]) -> dict[int, int]:
+        """How many stripes can count on so many shards: neither missing, nor unverified, nor on `out_slots`."""
+        out = sum(1 << slot for slot in out_slots)
+        sizes = {number: k + m for number, k, m in self._store.all("SELECT id, k, m FROM geometry")}
+        sums: Counter[int] = Counter()
+        for (geometry, masks), number in (+self._tallied()).items():
+            lacking = (masks.missing | masks.unknown | out) & (1 << sizes[geometry]) - 1
+            sums[sizes[geometry] - lacking.bit_count()] += number
+        return dict(sorted(sums.items(), reverse=True))
+
+    def lacking(self, slot: int) -> int:
+        """Stripes of which a slot lacks, or may lack, its shard."""
+        return sum(
+            number for (_, masks), number in self._tallied().items() if (masks.missing | masks.unknown) >> slot & 1
+        )
+
     def _tallied(self) -> Tally:
         if self._tally is None:
             self._tally = self._scan(0, MAX_ID)

@@ -40,12 +40,10 @@ class Target:
 
 
 def shown(path: Path) -> str:
-    """A path as one would type it from here: relative if that is shorter. The daemon stands on "/", and not where the
-    person is who reads its messages: there it is absolute."""
+    """A path as one would type it from here: relative if that is shorter."""
     absolute = os.path.abspath(path)
     relative = os.path.relpath(absolute)
-    here = os.getcwd() != "/" and len(relative) < len(absolute) and not relative.startswith("../..")
-    return relative if here else absolute
+    return relative if len(relative) < len(absolute) and not relative.startswith("../..") else absolute
 
 
 def find_target(argument: str | None) -> Target:
@@ -146,6 +144,15 @@ def mounted_at(argument: str, daemons: Iterable[Mounted]) -> Mounted | None:
         if daemon.state != LEAVING and (path == daemon.mountpoint or path.startswith(daemon.mountpoint + "/")):
             return daemon
     return None
+
+
+def file_on_pool(argument: str) -> tuple[Mounted, str] | None:
+    """The daemon and the path below its mount point, if the argument names a file there that is no directory."""
+    daemon = mounted_at(argument, running())
+    path = plain_path(argument)
+    if daemon is None or path == daemon.mountpoint or os.path.isdir(argument):
+        return None
+    return daemon, os.path.relpath(path, daemon.mountpoint)
 
 
 def plain_path(argument: str | Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ecfs.drive.registry import canonical_url
 from ecfs.errors import EcfsError
 from ecfs.mount.making import save_text
-from ecfs.mount.risk import domain_of, warning
+from ecfs.mount.risk import risks_of
 from ecfs.pool.poolfile import PoolFile, read_pool_file, with_url
 
 
@@ -48,5 +48,4 @@ def _as_written(url: str, base: str) -> str:
 
 def risks(file: PoolFile) -> list[str]:
     """What a person should know who puts the drives there."""
-    line = warning([domain_of(url) for url in urls_of(file)], file.m)
-    return [f"warning: {line}"] if line else []
+    return [f"warning: {line}" for line in risks_of(urls_of(file), file.m)]

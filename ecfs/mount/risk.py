@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 
 from ecfs.drive.registry import is_bucket, is_directory
 from ecfs.drive.s3_url import S3Url
+from ecfs.mount.disks import disk_of
 
 
 def domain_of(url: str) -> tuple[str, str]:
     """(kind, name) of what a drive at a canonical URL fails with: a disk, a host or a bucket."""
     if is_directory(url):
-        return "disk", f"that of {_mount_of(url)}"
+        return "disk", disk_of(url)
     if is_bucket(url):
         endpoint, bucket = S3Url.parse(url).place
         return "bucket", f"{bucket} at {endpoint}" if endpoint else bucket
     return "host", url.rpartition(":")[0]
 
 
-def _mount_of(path: str) -> str:
-    """The directory that the file system of `path`, or of its nearest existing ancestor, is mounted on."""
-    path = os.path.realpath(path)
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    device = os.stat(path).st_dev
-    while path != "/" and os.stat(os.path.dirname(path)).st_dev == device:
-        path = os.path.dirname(path)
-    return path
+def risks_of(urls: Sequence[str], m: int) -> list[str]:
+    """What a person should know about drives at these canonical URLs. Looks at local places: may take long."""
+    line = warning([domain_of(url) for url in urls], m)
+    return [line] if line else []
 
 
 def survived(domains: Sequence[tuple[str, str]], m: int) -> int:

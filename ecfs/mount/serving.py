@@ -105,6 +105,7 @@ class Daemon:
         self.file = file
         self.registration = registration
         self._opening = trio.CancelScope()
+        self._serving = False
         self._asked_to_end = trio.Event()
 
     # ---- the way in -------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ class Daemon:
             for note in pool.notes:
                 _log.warning("opening: %s", note)
             server: ControlServer | None = None
-            async with run_volume(self.file, pool) as volume:
+            async with run_volume(self.file, pool, go_on=not pool.read_only) as volume:
                 service = Service(volume.served(self.plan.point, self.end))
                 server = ControlServer(service, self.registration.entry.socket)
                 await nursery.start(server.run)
@@ -154,6 +155,7 @@ class Daemon:
         await trio.to_thread.run_sync(os.statvfs, self.plan.point, abandon_on_cancel=True)
         await trio.to_thread.run_sync(raise_limits, self.plan.point, abandon_on_cancel=True)
         self.registration.set_state(MOUNTED)
+        self._serving = True
         _log.info("mounted on %s", self.plan.point)
         self.plan.ready()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -24,11 +25,14 @@ from ecfs.journal.opening import open_pool
 from ecfs.mount.locate import access_of, open_drives
 from ecfs.mount.patience import Tell, patiently
 from ecfs.mount.places import Places, move_place
+from ecfs.mount.risk import risks_of
 from ecfs.mount.scratch import scratch_directory
 from ecfs.pool.poolfile import PoolFile
 from ecfs.pool.settings import Settings
 
 _log = logging.getLogger(__name__)
+
+RISKS_S = 60.0
 
 
 async def _not_mounted(*, force: bool) -> None:
@@ -45,10 +49,12 @@ class Volume:
     fs: FileSystem
     healer: Healer
     clean: bool = False
+    risks: list[str] = field(default_factory=list)
+    """Drives that would fail together, a sentence each."""
 
     def served(self, mountpoint: str = "", end: End = _not_mounted) -> Served:
         """What the control service needs. Without a mount point there is nothing to end."""
-        return Served(self.engine, self.healer, mountpoint, end, self._moved)
+        return Served(self.engine, self.healer, mountpoint, end, self._moved, lambda: self.risks)
 
     def _moved(self, slot: int, old: str, new: str) -> None:
         """A drive was replaced: the pool file must lead to the new place."""
@@ -88,16 +94,23 @@ async def open_patiently(
 
 
 @asynccontextmanager
-async def run_volume(file: PoolFile, pool: OpenedPool) -> AsyncIterator[Volume]:
-    """Run an opened pool; at the end commit, write a checkpoint, let go of the drives."""
+async def run_volume(file: PoolFile, pool: OpenedPool, *, go_on: bool = False) -> AsyncIterator[Volume]:
+    """Run an opened pool; at the end commit, write a checkpoint, let go of the drives.
+
+    go_on: also with a scrub that the last mount left unfinished.
+    """
     engine = Engine(pool)
     healer = Healer(engine, _opener(file, pool.clock), Places(file))
-    volume = Volume(file, pool, engine, FileSystem(pool.db, engine, pool.clock), healer)
+    volume = Volume(file, pool, engine, FileSystem(pool.db, engine, pool.clock, pool.members.out_slots), healer)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(_run_engine, engine)
             healing = trio.CancelScope()
-            nursery.start_soon(_run_healer, healer, healing)
+            nursery.start_soon(_run_healer, healer, healing, go_on)
+            nursery.start_soon(_watch_risks, volume)
+            pool.members.note(
+                None, "opened", f"by process {os.getpid()}" + (", to read only" if pool.read_only else "")
+            )
             try:
                 yield volume
             finally:
@@ -105,6 +118,7 @@ async def run_volume(file: PoolFile, pool: OpenedPool) -> AsyncIterator[Volume]:
                     # First: heal goes on recording what it repaired, and the last commit would never be the last.
                     healer.stop()
                     healing.cancel()
+                    pool.members.note(None, "closed", f"by process {os.getpid()}")
                     volume.clean = await engine.close()
                 nursery.cancel_scope.cancel()
     finally:
@@ -121,6 +135,18 @@ async def _run_engine(engine: Engine, task_status: trio.TaskStatus[None]) -> Non
         engine.give_up(f"internal error in the commit engine: {error!r}")
 
 
+async def _watch_risks(volume: Volume) -> None:
+    """In a thread, and only when a drive has moved: to look at where a dead disk was mounted can take for ever."""
+    known: list[str] = []
+    while True:
+        urls = [member.url for member in volume.pool.members]
+        if urls != known:
+            known = urls
+            m = volume.pool.geometry.m
+            volume.risks = await trio.to_thread.run_sync(risks_of, urls, m, abandon_on_cancel=True)
+        await volume.pool.members.wait_change(RISKS_S)
+
+
 def _opener(file: PoolFile, clock: Clock) -> Callable[[str, int], Drive]:
     access = access_of(file)
 
@@ -130,11 +156,11 @@ def _opener(file: PoolFile, clock: Clock) -> Callable[[str, int], Drive]:
     return open_one
 
 
-async def _run_healer(healer: Healer, scope: trio.CancelScope) -> None:
+async def _run_healer(healer: Healer, scope: trio.CancelScope, go_on: bool) -> None:
     """A bug in healing must not end the mount either; without it, drives that return are not taken in."""
     try:
         with scope:
-            await healer.run()
+            await healer.run(go_on=go_on)
     except Exception:
         _log.exception("healing stopped")
 

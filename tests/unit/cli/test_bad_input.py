@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -67,6 +66,17 @@ BAD = [
     ("scrub drives --rate fast", "is not a rate"),
     ("scrub drives --rate 0", "is not a rate"),
     ("scrub drives --rate -5", "is not a rate"),
+    ("scrub drives --pause", "is not mounted"),
+    ("scrub drives --resume", "is not mounted"),
+    ("scrub drives --cancel", "is not mounted"),
+    ("scrub drives --pause --rate 5M", "goes with neither --dry-run nor --rate"),
+    ("scrub drives --cancel --dry-run", "goes with neither --dry-run nor --rate"),
+    ("status drives --json --watch", "--watch goes without --json"),
+    ("events nowhere", "does not exist"),
+    ("events empty", "is not a pool"),
+    ("events drives --limit 0", "0 is not in the range"),
+    ("events drives --limit 9999", "9999 is not in the range"),
+    ("events drives --follow", "is not mounted"),
     ("drill nowhere", "does not exist"),
     ("drill empty", "is not a pool"),
     ("drill drives --rate 0", "is not a rate"),
@@ -142,18 +152,6 @@ def test_without_an_argument_and_without_a_pool(here: Path, run: Run, monkeypatc
         ran = run(command)
         assert (ran.status, ran.err.count("\n")) == (2, 1)
         assert "no pool is mounted and ./drives is none" in ran.err
-
-
-@pytest.mark.parametrize(("device", "why"), [("nowhere", "load the kernel's"), ("file", "its mode keeps")])
-def test_without_fuse_the_reason_is_named(
-    device: str, why: str, here: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fuse, access = str(here / device), os.access
-    monkeypatch.setattr("ecfs.mount.planning.FUSE", fuse)
-    monkeypatch.setattr("os.access", lambda path, *rest, **more: path != fuse and access(path, *rest, **more))
-    ran = run("mount", "drives", "mnt")
-    assert (ran.status, ran.err.count("\n")) == (2, 1)
-    assert why in ran.err
 
 
 def test_a_bug_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

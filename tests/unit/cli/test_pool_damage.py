@@ -146,7 +146,7 @@ VISIBLE: dict[str, tuple[Damage, int, str]] = {
     "nothing": (lambda drives: None, 0, "healthy"),
     "swapped": (swapped(0, 5), 0, "healthy"),
     "one deleted": (without(2), 1, "drive 2 is absent: there is no directory"),
-    "two deleted": (without(0, 5), 1, "losing one more drive would lose data"),
+    "two deleted": (without(0, 5), 1, "if one more drive fails before this is repaired, data is lost"),
     "three deleted": (without(0, 1, 2), 3, "3 of 6 drives are there, 4 are needed"),
     "all deleted": (without(*range(6)), 3, "0 of 6 drives are there"),
     "all empty, as unmounted disks are": (empty(*range(6)), 3, "empty: is its disk mounted?"),

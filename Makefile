@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test soak sim crash mutants fuzz golden check demo setup proto clean
+.PHONY: help run test soak sim crash mutants fuzz bench bench-compare bench-micro check demo setup proto clean golden
 
 # Debian packages: what ecfs needs to be installed and to mount, and what only the tests use.
 APT_RUN := python3 python3-venv python3-dev gcc pkg-config libfuse3-dev fuse3
@@ -13,7 +13,7 @@ READY := .venv/.ready
 TEST_READY := .venv/.test-ready
 
 help:
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 run: $(READY) ## make a pool in ./drives if there is none, and mount it at ./mnt
 	@mkdir -p mnt 2>/dev/null || true # what is wrong with ./mnt, ecfs says better
@@ -48,12 +48,28 @@ fuzz: $(TEST_READY) ## hostile bytes for every parser: make fuzz SECONDS=600 TAR
 mutants: $(TEST_READY) ## put a deliberate fault into a copy of ecfs, one at a time: does a test notice?
 	@$(BIN)/python -m tests.mutants
 
+ROWS ?=
+ROUNDS ?= 3
+CONTENDERS ?=
+MIB ?= 256
+FILES ?= 3000
+BASE ?= main
+BENCH = --rounds $(ROUNDS) --mib $(MIB) --files $(FILES) $(if $(ROWS),--rows $(ROWS))
+
+bench: $(TEST_READY) ## ecfs beside other file systems: make bench ROWS=untar CONTENDERS=ecfs,bindfs ROUNDS=5 (as root)
+	@$(BIN)/python -m benchmarks $(BENCH) $(if $(CONTENDERS),--contenders $(CONTENDERS))
+
+bench-compare: $(TEST_READY) ## this checkout beside another revision: make bench-compare BASE=main ROWS=untar (as root)
+	@$(BIN)/python -m benchmarks.compare $(BASE) $(BENCH)
+
+bench-micro: $(READY) ## what one step of codec, shard, journal, metadata and drive takes
+	@$(BIN)/python -m benchmarks.micro
 golden: $(TEST_READY) ## write what status says of every state anew, into tests/golden; read the difference
 	@$(BIN)/python -m tests.golden
 
 check: $(READY) ## check style, types and who imports whom
-	@$(BIN)/ruff check ecfs tests
-	@$(BIN)/ruff format --check ecfs tests
+	@$(BIN)/ruff check ecfs tests benchmarks
+	@$(BIN)/ruff format --check ecfs tests benchmarks
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo
 
@@ -69,7 +85,7 @@ proto: $(READY) ## write ecfs/rpc/drive_pb2.py anew from drive.proto
 clean: ## delete .venv and everything built; never ./drives
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find ecfs tests -type d -name __pycache__ -prune -exec rm -rf {} +
+	find ecfs tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt tools/install-packages tools/make-venv Makefile
 	@tools/install-packages $(APT_RUN)

@@ -15,7 +15,7 @@ import functools
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import pyfuse3
@@ -33,7 +33,7 @@ from pyfuse3 import (
 
 from ecfs.errors import EcfsError
 from ecfs.fs.attributes import Attributes, Changes
-from ecfs.fs.core import Caller
+from ecfs.fs.caller import Caller
 from ecfs.fs.errors import FsError, Use, errno_of
 from ecfs.fs.filesystem import FileSystem
 from ecfs.fs.rename import Place
@@ -179,7 +179,7 @@ class EcfsOperations(Operations):
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
             ctime_ns=attr.st_ctime_ns if fields.update_ctime else None,
-            privileged=_caller(ctx).privileged,
+            caller=_caller(ctx),
         )
         return _entry(await self._fs.attributes.set(inode, changes))
 
@@ -284,7 +284,16 @@ class EcfsOperations(Operations):
 
 
 def _caller(ctx: RequestContext) -> Caller:
-    return Caller(uid=ctx.uid, gid=ctx.gid)
+    return Caller(ctx.uid, ctx.gid, ctx.pid, _groups_of)
+
+
+def _groups_of(pid: int) -> Collection[int]:
+    """None of a process that has ended, or that is in a container of its own: then it has no rights by them."""
+    try:
+        groups: set[int] = pyfuse3.get_sup_groups(pid)
+    except (OSError, RuntimeError):
+        return ()
+    return groups
 
 
 def _missing() -> EntryAttributes:

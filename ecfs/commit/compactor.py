@@ -29,7 +29,6 @@ class Compactor:
         self._engine = engine
         self._wake = trio.Event()
         self._hopeless: set[int] = set()
-        self.moved_bytes = 0
 
     def wake(self) -> None:
         self._wake.set()
@@ -106,7 +105,6 @@ class Compactor:
         stripe = self._engine.sealer.repack(moved)
         if stripe is None:
             return False
-        self.moved_bytes += len(stripe.payload)
         self._engine.queue_stripe(stripe)
         self._engine.changed()
         return True

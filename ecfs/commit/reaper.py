@@ -22,10 +22,6 @@ class Reaper:
         self._wake = trio.Event()
         self._lock = trio.Lock()
 
-    @property
-    def backlog(self) -> int:
-        return len(self._waiting)
-
     def bury(self, stripes: list[int], *, had_fact: bool) -> None:
         """had_fact: the stripe was committed once, so its fact must be removed by a later outcome."""
         self._waiting += [(stripe, had_fact) for stripe in stripes]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ecfs.fs import acl
+from ecfs.fs.caller import STRANGER, Caller
 from ecfs.fs.core import Core
 from ecfs.fs.errors import FsError
-from ecfs.fs.limits import check_file_end, clamp_time, without_setid
+from ecfs.fs.limits import check_file_end, clamp_time
 from ecfs.meta import Inode
 
 DIRECTORY_SIZE = 4096
@@ -43,7 +44,7 @@ class Attributes:
 class Changes:
     """What setattr was asked for; None = leave alone.
 
-    privileged: the caller may keep setuid and setgid bits on a file whose content it changes.
+    caller: who asks, and so may keep setuid and setgid bits on a file whose content or owner changes, or not.
     """
 
     mode: int | None = None
@@ -53,7 +54,15 @@ class Changes:
     atime_ns: int | None = None
     mtime_ns: int | None = None
     ctime_ns: int | None = None
-    privileged: bool = False
+    caller: Caller = STRANGER
+
+    @property
+    def nothing(self) -> bool:
+        """What the kernel asks for before a write, or at chown(2) to -1 and -1 by the owner, or by a stranger.
+
+        setgid may have to go: for a write, `Files.write` sees to it; a stranger changes nothing.
+        """
+        return self == Changes(caller=self.caller)
 
 
 class AttributeOperations:
@@ -121,15 +130,24 @@ def _owner_and_mode(inode: Inode, changes: Changes) -> dict[str, int]:
     if changes.mode is not None:
         mode = stat.S_IFMT(inode.mode) | stat.S_IMODE(changes.mode)
     chowned = changes.uid is not None or changes.gid is not None
-    rewritten = changes.size is not None and not changes.privileged
+    chowned = chowned or (changes.nothing and changes.caller.uid == inode.uid)
+    rewritten = changes.size is not None and not changes.caller.privileged
     if (chowned or rewritten) and stat.S_ISREG(mode):
-        mode = without_setid(mode)
+        mode = without_setid(replace(inode, mode=mode), changes.caller)
     columns = {"mode": mode}
     if changes.uid is not None:
         columns["uid"] = changes.uid
     if changes.gid is not None:
         columns["gid"] = changes.gid
     return columns
+
+
+def without_setid(inode: Inode, caller: Caller) -> int:
+    """The mode without setuid; and without setgid if that means a program's group, or `caller` is not of the group."""
+    mode = inode.mode & ~stat.S_ISUID
+    if mode & stat.S_IXGRP or (mode & stat.S_ISGID and not caller.keeps_setgid(inode.gid)):
+        mode &= ~stat.S_ISGID
+    return mode
 
 
 def _times(changes: Changes, now: int) -> dict[str, int]:

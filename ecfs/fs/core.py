@@ -16,18 +16,6 @@ from ecfs.meta import Database, Inode
 from ecfs.meta.namespace import Namespace as Names
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks. Only who will own what is made; what they may do was checked by the kernel."""
-
-    uid: int
-    gid: int
-
-    @property
-    def privileged(self) -> bool:
-        return self.uid == 0
-
-
 @dataclass(frozen=True)
 class Core:
     """The metadata, the data, the clock and the open handles of one mounted pool."""

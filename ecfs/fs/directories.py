@@ -11,7 +11,8 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ecfs.fs.core import Caller, Core
+from ecfs.fs.caller import Caller
+from ecfs.fs.core import Core
 from ecfs.fs.errors import FsError
 from ecfs.fs.orphans import Orphans
 from ecfs.meta import Inode
@@ -44,7 +45,7 @@ class Directories:
         """A handle; of a directory that was removed while in use too. Raises ESTALE, ENOTDIR."""
         if not stat.S_ISDIR(self._core.inode(ino).mode):
             raise FsError(errno.ENOTDIR)
-        return self._core.handles.open(ino, privileged=caller.privileged, failures=self._core.data.failures)
+        return self._core.handles.open(ino, caller=caller, failures=self._core.data.failures)
 
     def read(self, fh: int, position: int) -> Iterator[DirEntry]:
         """The entries after `position` (0 = from the start), read as they are asked for. Raises EBADF.

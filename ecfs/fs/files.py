@@ -11,10 +11,11 @@ import os
 import stat
 
 from ecfs.errors import EcfsError
-from ecfs.fs.attributes import AttributeOperations, Changes
-from ecfs.fs.core import Caller, Core
+from ecfs.fs.attributes import AttributeOperations, Changes, without_setid
+from ecfs.fs.caller import Caller
+from ecfs.fs.core import Core
 from ecfs.fs.errors import FsError
-from ecfs.fs.limits import check_file_end, without_setid
+from ecfs.fs.limits import check_file_end
 from ecfs.fs.orphans import Orphans
 from ecfs.fs.reserving import MARK, STRIDE
 
@@ -34,14 +35,14 @@ class Files:
             raise FsError(errno.EISDIR)
         if stat.S_ISLNK(inode.mode):
             raise FsError(errno.ELOOP)
-        fh = self._core.handles.open(ino, privileged=caller.privileged, failures=self._core.data.failures)
+        fh = self._core.handles.open(ino, caller=caller, failures=self._core.data.failures)
         if flags & os.O_TRUNC:
             await self._truncate_for(fh, ino, caller)
         return fh
 
     async def _truncate_for(self, fh: int, ino: int, caller: Caller) -> None:
         try:
-            await self._attributes.set(ino, Changes(size=0, privileged=caller.privileged))
+            await self._attributes.set(ino, Changes(size=0, caller=caller))
         except BaseException:
             self._core.handles.close(fh)
             raise
@@ -67,8 +68,8 @@ class Files:
             inode = self._core.inode(handle.ino)
             now = self._core.clock.wall_ns()
             columns = {"size": max(inode.size, offset + len(data)), "mtime_ns": now, "ctime_ns": now}
-            if inode.mode & (stat.S_ISUID | stat.S_ISGID) and not handle.privileged:
-                columns["mode"] = without_setid(inode.mode)
+            if inode.mode & (stat.S_ISUID | stat.S_ISGID) and not handle.caller.privileged:
+                columns["mode"] = without_setid(inode, handle.caller)
             if data != MARK or not self._core.data.is_hole(handle.ino, offset):
                 self._core.data.write(handle.ino, offset, data)
             self._core.names.update_inode(handle.ino, **columns)

@@ -9,6 +9,7 @@ import errno
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ecfs.fs.caller import Caller
 from ecfs.fs.errors import FsError
 from ecfs.fs.reserving import Reserving
 
@@ -17,12 +18,12 @@ from ecfs.fs.reserving import Reserving
 class Handle:
     """One open file or directory.
 
-    privileged: its opener may write to a setuid file without taking the bit away.
+    caller: its opener, who may or may not write to a setuid file without taking the bit away.
     heard: the number of failed commits that this handle has reported, or that came before it was opened.
     """
 
     ino: int
-    privileged: bool
+    caller: Caller
     heard: int
     reserving: Reserving = field(default_factory=Reserving)
 
@@ -49,10 +50,10 @@ class Handles:
         self._lookups: Counter[int] = Counter()
         self._writes: dict[int, _Writes] = {}
 
-    def open(self, ino: int, *, privileged: bool, failures: int) -> int:
+    def open(self, ino: int, *, caller: Caller, failures: int) -> int:
         """A new handle's number, never used before in this mount."""
         self._last += 1
-        self._open[self._last] = Handle(ino, privileged, failures)
+        self._open[self._last] = Handle(ino, caller, failures)
         self._uses[ino] += 1
         return self._last
 

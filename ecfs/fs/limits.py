@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import stat
 
 from ecfs.fs.errors import FsError
 
@@ -39,11 +38,3 @@ def check_file_end(end: int) -> None:
 def clamp_time(ns: int) -> int:
     """The nearest time the metadata can hold."""
     return max(-_MAX_TIME, min(_MAX_TIME, ns))
-
-
-def without_setid(mode: int) -> int:
-    """`mode` without setuid, and without setgid where that means a program's group (group-executable)."""
-    mode &= ~stat.S_ISUID
-    if mode & stat.S_IXGRP:
-        mode &= ~stat.S_ISGID
-    return mode

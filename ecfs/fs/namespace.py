@@ -6,7 +6,8 @@ import errno
 import stat
 
 from ecfs.fs import acl
-from ecfs.fs.core import Caller, Core
+from ecfs.fs.caller import Caller
+from ecfs.fs.core import Core
 from ecfs.fs.errors import FsError
 from ecfs.fs.limits import MAX_LINKS, MAX_SYMLINK, check_name
 from ecfs.fs.orphans import Orphans

@@ -10,7 +10,8 @@ import errno
 import stat
 
 from ecfs.fs import acl
-from ecfs.fs.core import Caller, Core
+from ecfs.fs.caller import Caller
+from ecfs.fs.core import Core
 from ecfs.fs.errors import FsError
 from ecfs.fs.health import ATTRIBUTE, Examine, in_words
 from ecfs.fs.inodes import HAS_XATTRS
@@ -108,7 +109,7 @@ class Xattrs:
             self._store(inode, name, value)
             return
         mode = acl.mode_of(entries, inode.mode)
-        if not caller.privileged and caller.gid != inode.gid:
+        if not caller.keeps_setgid(inode.gid):
             mode &= ~stat.S_ISGID
         self._core.names.update_inode(inode.ino, mode=mode, ctime_ns=self._core.clock.wall_ns())
         if acl.says_more_than_mode(entries):

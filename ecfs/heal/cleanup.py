@@ -30,7 +30,6 @@ class Cleanup:
         self._ctx = ctx
         self.first = ctx.pool.checkpoints[0].epoch if ctx.pool.checkpoints else ctx.pool.writer.epoch
         self.last = ctx.pool.writer.epoch - 1
-        self.deleted = 0
         self._done: dict[int, int] = {}
 
     async def run(self) -> None:
@@ -58,7 +57,6 @@ class Cleanup:
         for key in doomed:
             if self._is_doomed(key):
                 await drive.delete(key)
-                self.deleted += 1
 
     def _is_doomed(self, key: str) -> bool:
         try:

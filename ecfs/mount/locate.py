@@ -40,10 +40,12 @@ class Target:
 
 
 def shown(path: Path) -> str:
-    """A path as one would type it from here: relative if that is shorter."""
+    """A path as one would type it from here: relative if that is shorter. The daemon stands on "/", and not where the
+    person is who reads its messages: there it is absolute."""
     absolute = os.path.abspath(path)
     relative = os.path.relpath(absolute)
-    return relative if len(relative) < len(absolute) and not relative.startswith("../..") else absolute
+    here = os.getcwd() != "/" and len(relative) < len(absolute) and not relative.startswith("../..")
+    return relative if here else absolute
 
 
 def find_target(argument: str | None) -> Target:

@@ -23,6 +23,8 @@ from ecfs.mount.url_list import planned_by_list
 from ecfs.pool.poolfile import POOL_FILE, PoolFile
 from ecfs.rpc.tls import TlsFiles
 
+FUSE = "/dev/fuse"
+
 
 def plan_mount(
     pool: Path, mountpoint: str, options: Sequence[str], *, create: bool, tell: Tell, tls: TlsFiles | None = None
@@ -32,8 +34,9 @@ def plan_mount(
     tls: certificates for a list of nodes; a pool file names its own.
     """
     chosen = parse_options(options)
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        raise UsageError("/dev/fuse can't be opened: load the kernel's fuse module, or use ecfs put and ecfs get")
+    if not os.access(FUSE, os.R_OK | os.W_OK):
+        why = "its mode keeps this user out" if os.path.exists(FUSE) else "load the kernel's fuse module"
+        raise UsageError(f"{FUSE} can't be opened: {why}, or use ecfs put and ecfs get")
     file, make = _pool_file(pool, tls, create=create)
     _refuse_second(file)
     _let_leave(file, mountpoint, tell)

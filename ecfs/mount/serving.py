@@ -105,7 +105,6 @@ class Daemon:
         self.file = file
         self.registration = registration
         self._opening = trio.CancelScope()
-        self._serving = False
         self._asked_to_end = trio.Event()
 
     # ---- the way in -------------------------------------------------------------------------------------
@@ -155,7 +154,6 @@ class Daemon:
         await trio.to_thread.run_sync(os.statvfs, self.plan.point, abandon_on_cancel=True)
         await trio.to_thread.run_sync(raise_limits, self.plan.point, abandon_on_cancel=True)
         self.registration.set_state(MOUNTED)
-        self._serving = True
         _log.info("mounted on %s", self.plan.point)
         self.plan.ready()
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from ecfs.errors import EcfsError, UsageError
 from ecfs.fs.attributes import Changes
-from ecfs.fs.core import Caller
+from ecfs.fs.caller import Caller
 from ecfs.fs.errors import FsError
 from ecfs.fs.filesystem import FileSystem
 from ecfs.fs.rename import Place

@@ -30,7 +30,8 @@ MIN_STRIPE_KIB, MAX_STRIPE_KIB = 64, 32 * 1024
 
 @dataclass(frozen=True)
 class PoolFile:
-    """urls: per slot, as written, relative to `base` unless absolute. pool_id: hex, "" before creation."""
+    """urls: per slot, as written; relative directories are meant from where the pool file lies, so that a pool can be
+    moved as a whole. pool_id: hex, "" before creation."""
 
     path: Path
     pool_id: str
@@ -46,11 +47,6 @@ class PoolFile:
     @property
     def geometry(self) -> Geometry:
         return Geometry(1, self.k, self.m)
-
-    def absolute_urls(self) -> list[str]:
-        """Relative directories are meant from where the pool file lies, so that a pool can be moved as a whole."""
-        base = self.path.resolve().parent
-        return [url if "://" in url or ":" in url else str(base / url) for url in self.urls]
 
 
 def default_pool_file(directory: Path, k: int, m: int, stripe_kib: int = 4096) -> PoolFile:

@@ -256,7 +256,7 @@ OUTCOMES = [
 def read_pool(data: bytes) -> None:
     path = METADATA.scratch / "pool.toml"
     path.write_bytes(data)
-    read_pool_file(path).absolute_urls()
+    read_pool_file(path)
 
 
 def read_line(data: bytes) -> None:

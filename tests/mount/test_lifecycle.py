@@ -135,6 +135,7 @@ def test_a_folder_in_use_is_not_taken_away(pool: Pool) -> None:
     try:
         said = pool.ecfs("umount", "mnt", status=2)
         assert f"in use by process {user.pid} (sleep)" in said
+        assert f"ecfs umount --force {pool.mnt}" in said  # a path that leads there from wherever one stands
         assert os.path.ismount(pool.mnt)
         (pool.mnt / "file").write_bytes(b"goes on")
         pool.ecfs("umount", "--force", "mnt")

@@ -20,7 +20,7 @@ from ecfs.commit.engine import Engine
 from ecfs.drive.base import Drive
 from ecfs.drive.local import LocalDrive
 from ecfs.fs.attributes import Changes
-from ecfs.fs.core import Caller
+from ecfs.fs.caller import Caller
 from ecfs.fs.filesystem import FileSystem
 from ecfs.geometry import Geometry
 from ecfs.journal.create import create_pool
@@ -196,17 +196,17 @@ async def put_data(fs: FileSystem, ino: int, path: bytes, size: int) -> None:
             if piece.strip(b"\0"):
                 await fs.files.write(handle, offset, piece)
     await fs.files.release(handle)
-    await fs.attributes.set(ino, Changes(size=size, privileged=True))
+    await fs.attributes.set(ino, Changes(size=size, caller=CALLER))
 
 
 async def _put_attributes(fs: FileSystem, ino: int, node: Node) -> None:
     for key, value in node.xattrs.items():
         await fs.xattrs.set(ino, os.fsencode(key), value, CALLER)
     uid, gid = node.owner
-    await fs.attributes.set(ino, Changes(uid=uid, gid=gid, privileged=True))
+    await fs.attributes.set(ino, Changes(uid=uid, gid=gid, caller=CALLER))
     mode = None if stat.S_ISLNK(node.mode) else stat.S_IMODE(node.mode)
     atime, mtime = node.times
-    await fs.attributes.set(ino, Changes(mode=mode, atime_ns=atime, mtime_ns=mtime, privileged=True))
+    await fs.attributes.set(ino, Changes(mode=mode, atime_ns=atime, mtime_ns=mtime, caller=CALLER))
 
 
 # ---- the program ------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass, field
 
-from ecfs.fs.core import Caller
+from ecfs.fs.caller import Caller
 from ecfs.fs.filesystem import FileSystem
 from ecfs.meta import Inode
 from tests.sim.model import ROOT, Moment, Node, Tree

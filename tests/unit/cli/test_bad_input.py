@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,18 @@ def test_without_an_argument_and_without_a_pool(here: Path, run: Run, monkeypatc
         ran = run(command)
         assert (ran.status, ran.err.count("\n")) == (2, 1)
         assert "no pool is mounted and ./drives is none" in ran.err
+
+
+@pytest.mark.parametrize(("device", "why"), [("nowhere", "load the kernel's"), ("file", "its mode keeps")])
+def test_without_fuse_the_reason_is_named(
+    device: str, why: str, here: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fuse, access = str(here / device), os.access
+    monkeypatch.setattr("ecfs.mount.planning.FUSE", fuse)
+    monkeypatch.setattr("os.access", lambda path, *rest, **more: path != fuse and access(path, *rest, **more))
+    ran = run("mount", "drives", "mnt")
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert why in ran.err
 
 
 def test_a_bug_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

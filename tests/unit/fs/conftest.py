@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ecfs.fs.attributes import Attributes
-from ecfs.fs.core import Caller
+from ecfs.fs.caller import Caller
 from ecfs.fs.errors import FsError
 from ecfs.fs.filesystem import FileSystem, add_root
 from ecfs.geometry import Geometry
@@ -20,6 +20,8 @@ from tests.unit.fs.fake_data import FakeData
 
 ROOT = Caller(0, 0)
 ALICE = Caller(1000, 100)
+IN_ALICES_GROUP = Caller(1001, 1001, pid=7, groups_of=lambda pid: {100} if pid == 7 else set())
+BOB = Caller(1002, 1002, pid=8, groups_of=IN_ALICES_GROUP.groups_of)
 START = 1_700_000_000_000_000_000
 
 

@@ -8,9 +8,10 @@ import stat
 import pytest
 
 from ecfs.fs.attributes import DIRECTORY_SIZE, Changes
+from ecfs.fs.caller import Caller
 from ecfs.fs.limits import MAX_FILE
 from ecfs.meta import ROOT_INO
-from tests.unit.fs.conftest import ALICE, World, fails
+from tests.unit.fs.conftest import ALICE, BOB, IN_ALICES_GROUP, ROOT, World, fails
 
 
 async def test_chmod_keeps_the_kind_and_sets_only_ctime(world: World) -> None:
@@ -28,10 +29,30 @@ async def test_chmod_keeps_the_kind_and_sets_only_ctime(world: World) -> None:
     ids=oct,
 )
 async def test_chown_takes_setuid_and_setgid_from_a_file(world: World, before: int, after: int) -> None:
-    """setgid without group execution means mandatory locking, not a program's group: it stays (chown(2))."""
+    """Without group execution setgid means no program's group: for root and the group's members it stays (chown(2))."""
     ino = await world.file(b"a", mode=before)
-    changed = await world.fs.attributes.set(ino, Changes(uid=5, gid=6))
+    changed = await world.fs.attributes.set(ino, Changes(uid=5, gid=6, caller=ROOT))
     assert (changed.uid, changed.gid, stat.S_IMODE(changed.mode)) == (5, 6, after)
+
+
+@pytest.mark.parametrize(
+    ("caller", "after"), [(ROOT, 0o2745), (ALICE, 0o2745), (IN_ALICES_GROUP, 0o2745), (BOB, 0o745)]
+)
+async def test_setgid_without_group_execution_stays_for_members_only(world: World, caller: Caller, after: int) -> None:
+    for number, changes in enumerate((Changes(uid=1000, caller=caller), Changes(size=0, caller=caller))):
+        ino = await world.file(b"%d" % number, mode=0o2745)
+        assert stat.S_IMODE((await world.fs.attributes.set(ino, changes)).mode) == after
+    ino = await world.file(b"written", mode=0o2745)
+    await world.write(ino, 0, b"x", caller)
+    assert stat.S_IMODE(world.stat(ino).mode) == after
+
+
+@pytest.mark.parametrize(("owner", "after"), [(1000, 0o745), (1003, 0o2745)])
+async def test_chown_to_nobody_else_is_only_the_owners(world: World, owner: int, after: int) -> None:
+    ino = await world.file(b"a", mode=0o2745)
+    await world.fs.attributes.set(ino, Changes(uid=owner, gid=7, caller=ROOT))
+    changed = await world.fs.attributes.set(ino, Changes(caller=ALICE))
+    assert stat.S_IMODE(changed.mode) == after
 
 
 async def test_chown_leaves_a_directorys_bits_alone(world: World) -> None:
@@ -81,7 +102,7 @@ async def test_truncate_to_the_same_size_still_counts_as_a_change(world: World) 
 
 async def test_truncate_takes_setuid_unless_the_caller_is_privileged(world: World) -> None:
     ino = await world.file(b"a", mode=0o6755)
-    kept = await world.fs.attributes.set(ino, Changes(size=1, privileged=True))
+    kept = await world.fs.attributes.set(ino, Changes(size=1, caller=ROOT))
     assert stat.S_IMODE(kept.mode) == 0o6755
     taken = await world.fs.attributes.set(ino, Changes(size=0))
     assert stat.S_IMODE(taken.mode) == 0o755

@@ -12,6 +12,7 @@ import trio
 
 from ecfs.errors import StalledError
 from ecfs.fs.attributes import Changes
+from ecfs.fs.caller import Caller
 from ecfs.fs.errors import FsError
 from ecfs.fs.limits import MAX_FILE
 from ecfs.meta import ROOT_INO
@@ -78,9 +79,9 @@ async def test_a_file_may_not_grow_beyond_16_tib(world: World) -> None:
 
 
 @pytest.mark.parametrize(("caller", "after"), [(ALICE, 0o755), (ROOT, 0o6755)], ids=["user", "root"])
-async def test_writing_takes_setuid_unless_opened_by_root(world: World, caller: object, after: int) -> None:
+async def test_writing_takes_setuid_unless_opened_by_root(world: World, caller: Caller, after: int) -> None:
     ino = await world.file(b"a", mode=0o6755)
-    await world.write(ino, 0, b"x", caller)  # type: ignore[arg-type]
+    await world.write(ino, 0, b"x", caller)
     assert stat.S_IMODE(world.stat(ino).mode) == after
 
 

@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from ecfs.fs.core import Caller
+from ecfs.fs.caller import Caller
 from ecfs.fs.limits import MAX_LINKS
 from ecfs.meta import ROOT_INO
 from tests.unit.fs.conftest import ALICE, START, World, fails

@@ -13,7 +13,7 @@ from ecfs.fs.attributes import Changes
 from ecfs.fs.inodes import HAS_XATTRS
 from ecfs.fs.xattrs import MAX_LIST, MAX_VALUE
 from ecfs.meta import ROOT_INO
-from tests.unit.fs.conftest import ALICE, ROOT, World, fails
+from tests.unit.fs.conftest import ALICE, IN_ALICES_GROUP, ROOT, World, fails
 
 NAMES = [b"user.a", b"trusted.b", b"security.c"]
 
@@ -176,6 +176,12 @@ async def test_a_stranger_to_the_group_loses_setgid(world: World) -> None:
     world.db.names.update_inode(ino, gid=4242)
     await world.fs.xattrs.set(ino, acl.ACCESS, acl_value(7, 5, 5), ALICE)
     assert mode_of(world, ino) == 0o755
+
+
+async def test_a_member_of_the_group_keeps_setgid(world: World) -> None:
+    ino = await world.file(b"f", mode=0o2755)
+    await world.fs.xattrs.set(ino, acl.ACCESS, acl_value(7, 5, 5), IN_ALICES_GROUP)
+    assert mode_of(world, ino) == 0o2755
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""With two drives gone, and making them whole again. These rows end a turn: a healthy one can't follow."""
+
+from __future__ import annotations
+
+from benchmarks.latency import _latencies
+from benchmarks.rows import Figures, Turn, row
+from benchmarks.shell import settle
+from benchmarks.workloads import read_file, timed, write_file
+
+
+@row("", "seq_write")
+def lose_two(turn: Turn) -> Figures:
+    """Takes the drives away; no figure of its own."""
+    settle(turn.root)
+    turn.contender.lose_two()
+    return {}
+
+
+@row("MiB/s", "lose_two")
+def seq_read_degraded(turn: Turn) -> float:
+    return read_file(turn.big)
+
+
+@row("MiB/s", "lose_two")
+def seq_write_degraded(turn: Turn) -> float:
+    return write_file(turn.root / "more", turn.mib // 2)
+
+
+@row("ms", "lose_two")
+def latency_degraded(turn: Turn) -> Figures:
+    return _latencies(turn, "latency-degraded")
+
+
+@row("MiB/s", "lose_two")
+def rebuild(turn: Turn) -> float:
+    """Of bytes on the two lost drives: half of the payload that there is."""
+    payload = sum(path.stat().st_size for path in turn.root.iterdir() if path.is_file())
+    with timed() as timer:
+        turn.contender.rebuild()
+    return payload / 2 / (1 << 20) / timer.seconds

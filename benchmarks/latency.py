@@ -1,0 +1,68 @@
+"""How long one program waits for one small operation: healthy, while a scrub runs, with two drives gone."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+
+from benchmarks.drives import MIB
+from benchmarks.rows import Figures, Turn, row
+from benchmarks.workloads import BLOCK, noise, opened, stop
+
+COUNT = 200
+
+
+def percentiles(operation: Callable[[int], None], count: int = COUNT) -> tuple[float, float]:
+    """p50 and p99 of operation(0), operation(1), … in milliseconds."""
+    taken = []
+    for number in range(count):
+        began = time.perf_counter()
+        operation(number)
+        taken.append((time.perf_counter() - began) * 1000)
+    taken.sort()
+    return taken[count // 2], taken[count * 99 // 100]
+
+
+def _latencies(turn: Turn, name: str) -> Figures:
+    """The three operations. name: of a directory that is made for them."""
+    home = turn.root / name
+    home.mkdir()
+    data = noise(BLOCK)
+    places = random.Random(name)
+
+    def create(number: int) -> None:
+        with opened(home / f"c{number}", os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
+            os.write(descriptor, data)
+
+    with opened(turn.big, os.O_RDONLY) as big, opened(home / "log", os.O_WRONLY | os.O_CREAT) as log:
+        os.posix_fadvise(big, 0, 0, os.POSIX_FADV_RANDOM)
+
+        def read(_: int) -> None:
+            place = places.randrange(turn.mib * MIB // BLOCK) * BLOCK
+            os.posix_fadvise(big, place, BLOCK, os.POSIX_FADV_DONTNEED)
+            os.pread(big, BLOCK, place)
+
+        def sync(number: int) -> None:
+            os.pwrite(log, data, number * BLOCK)
+            os.fsync(log)
+
+        figures: Figures = {}
+        for what, operation in (("read 4k", read), ("create", create), ("write+fsync", sync)):
+            figures[f"{what} p50"], figures[f"{what} p99"] = percentiles(operation)
+        return figures
+
+
+@row("ms", "seq_write")
+def latency(turn: Turn) -> Figures:
+    return _latencies(turn, "latency")
+
+
+@row("ms", "seq_write")
+def latency_scrubbing(turn: Turn) -> Figures:
+    scrubbing = turn.contender.start_scrub()
+    try:
+        return _latencies(turn, "latency-scrubbing")
+    finally:
+        stop(scrubbing)

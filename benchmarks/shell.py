@@ -1,0 +1,43 @@
+"""Running other programs, and forgetting what the kernel has cached."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PATIENCE_S = 600
+
+
+def run(*command: str | Path, ok: tuple[int, ...] = (0,)) -> str:
+    """Standard output. Raises RuntimeError with what the program said if it ends with a status not in `ok`."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    if done.returncode not in ok:
+        raise RuntimeError(f"{' '.join(words)}: {(done.stderr or done.stdout).strip()[-500:]}")
+    return done.stdout
+
+
+def wait_until(true: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    """Look every 20 ms. Raises TimeoutError."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {seconds} s: {what}")
+        time.sleep(0.02)
+
+
+def drop_caches() -> None:
+    """Forget clean pages, names and inodes of the whole machine. Needs root."""
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3\n")
+
+
+def settle(directory: Path) -> None:
+    """Make everything durable: sync(2) does not reach a FUSE daemon, the fsync of a directory does."""
+    os.sync()
+    descriptor = os.open(directory, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)

@@ -1,0 +1,62 @@
+"""The benchmarks' own arithmetic; what they measure is measured by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks.report import load, plot, table
+from benchmarks.rows import ROWS, with_needed
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    path = tmp_path / "results"
+    lines: list[dict[str, object]]
+    lines = [{"row": "untar", "contender": "ecfs", "value": value, "unit": "entries/s"} for value in (300, 100, 200)]
+    lines += [{"row": "untar", "contender": "bindfs", "value": 0.5, "unit": "entries/s"}]
+    lines += [{"row": "scrub", "contender": "ecfs", "error": "no drives"}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_table_shows_median_and_spread_and_leaves_errors_out(results: Path) -> None:
+    assert table(*load(results)).splitlines() == [
+        "| row | ecfs | bindfs |",
+        "|---|--:|--:|",
+        "| untar entries/s | 200 (100–300) | 0.5 |",
+    ]
+
+
+def test_plot_is_an_image(results: Path, tmp_path: Path) -> None:
+    plot(*load(results), tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_row_brings_those_it_needs_before_it() -> None:
+    assert [row.name for row in with_needed(["rebuild", "seq_read_cold"])] == [
+        "seq_write",
+        "seq_read_cold",
+        "lose_two",
+        "rebuild",
+    ]
+
+
+def test_a_row_needs_only_rows_above_it() -> None:
+    seen: set[str] = set()
+    for row in ROWS.values():
+        assert seen.issuperset(row.after), row.name
+        seen.add(row.name)
+
+
+def test_an_unknown_row_is_refused_with_the_known_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--rows", "seq_wirte"])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 2
+    assert "there is no seq_wirte; rows: seq_write" in capsys.readouterr().err

@@ -23,6 +23,7 @@ from ecfs.pool.members import Event, Member
 
 SCHEMA = 1
 HEALTHY, DEGRADED, FAILED = "healthy", "degraded", "failed"
+EXIT_STATUS = {HEALTHY: 0, DEGRADED: 1, FAILED: 3}
 WORST = 256
 """Stripes that are looked at for `may_lose`, the most endangered first."""
 SECOND = 1_000_000_000

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     "Nothing is deleted.",
 )
 @click.option("--tls", type=click.Path(path_type=Path), metavar="FOLDER", help="For a list of nodes: from ecfs certs.")
+@click.option("--web", metavar="HOST:PORT", help="Serve the status page there, such as 127.0.0.1:8630.")
+@click.option("--web-token-file", metavar="FILE", help="Ask viewers for the token in FILE; needed off loopback.")
 def command(
     pool: Path,
     mountpoint: str,
@@ -34,6 +36,8 @@ def command(
     no_create: bool,
     accept_loss: bool,
     tls: Path | None,
+    web: str | None,
+    web_token_file: str | None,
 ) -> int:
     """Mount POOL on the folder MOUNTPOINT; returns when it works.
 
@@ -44,7 +48,9 @@ def command(
     from ecfs.rpc.tls import client_files
 
     files = None if tls is None else client_files(tls)
-    plan = plan_mount(pool, mountpoint, options, create=not no_create, tell=_say, tls=files)
+    given = {"web": web, "web_token_file": web_token_file}
+    named = [f"{name}={value}" for name, value in given.items() if value is not None]
+    plan = plan_mount(pool, mountpoint, (*options, *named), create=not no_create, tell=_say, tls=files)
     plan.options = replace(plan.options, accept_loss=accept_loss)
     if foreground:
         return _in_front(plan)

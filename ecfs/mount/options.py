@@ -27,6 +27,7 @@ _KNOWN: dict[str, dict[str, Any]] = {
     "poll": {"poll": True},
     "nopoll": {"poll": False},
 }
+_WITH_VALUE = ("web", "web_token_file")
 _KERNEL = ("noexec", "sync", "dirsync")
 """Handed on as they are."""
 _MEANT_FOR_OTHERS = frozenset((
@@ -53,6 +54,10 @@ class MountOptions:
     writeback: bool = False
     kernel: tuple[str, ...] = ()
     """Options that only the kernel understands."""
+    web: str = ""
+    """HOST:PORT of the status page; "" for none."""
+    web_token_file: str = ""
+    """Holds the token that the page asks for."""
     poll: bool = True
     """Look for the next request before going to sleep: many small requests are answered twice as fast."""
 
@@ -75,9 +80,14 @@ def _with(options: MountOptions, name: str) -> MountOptions:
         return replace(options, kernel=(*options.kernel, name))
     if name in _MEANT_FOR_OTHERS or name.startswith(("x-", "X-", "comment=")):
         return options
+    key, equals, value = name.partition("=")
+    if equals and value and key in _WITH_VALUE:
+        named: dict[str, Any] = {key: value}
+        return replace(options, **named)
     if name not in _KNOWN:
-        close = difflib.get_close_matches(name, _KNOWN, 1)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join((*_KNOWN, *_KERNEL))}"
+        known = (*_KNOWN, *_KERNEL, *(f"{each}=…" for each in _WITH_VALUE))
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
         raise UsageError(f"unknown mount option {name!r}: {hint}")
     return replace(options, **_KNOWN[name])
 

@@ -16,6 +16,7 @@ from ecfs.mount.locate import place_of, plain_path, read_pool, shown, urls_in
 from ecfs.mount.making import may_be_made, plan_pool
 from ecfs.mount.mountpoint import check_mountpoint
 from ecfs.mount.options import parse_options
+from ecfs.mount.page import plan_page
 from ecfs.mount.patience import LEAVING_S, Tell, is_leaving, wait_for_end
 from ecfs.mount.serving import Plan
 from ecfs.mount.unmount import clear_stale
@@ -34,6 +35,7 @@ def plan_mount(
     tls: certificates for a list of nodes; a pool file names its own.
     """
     chosen = parse_options(options)
+    page = plan_page(chosen)
     if not os.access(FUSE, os.R_OK | os.W_OK):
         why = "its mode keeps this user out" if os.path.exists(FUSE) else "load the kernel's fuse module"
         raise UsageError(f"{FUSE} can't be opened: {why}, or use ecfs put and ecfs get")
@@ -47,7 +49,7 @@ def plan_mount(
     name = str(file.path.parent if file.path.name == POOL_FILE else file.path).strip("/").replace("/", "-")
     for note in said:
         tell(note)
-    return Plan(file, point, chosen, SystemClock(), make, tell, _nothing, str(log_file(name)))
+    return Plan(file, point, chosen, SystemClock(), make, tell, _nothing, str(log_file(name)), page)
 
 
 def _nothing() -> None:

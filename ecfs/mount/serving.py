@@ -27,6 +27,7 @@ from ecfs.mount.making import make_pool, restore_pool_file
 from ecfs.mount.memory import keep_memory
 from ecfs.mount.mountpoint import mount_on, raise_limits
 from ecfs.mount.options import MountOptions
+from ecfs.mount.page import serve_page
 from ecfs.mount.patience import Tell, patiently
 from ecfs.mount.scratch import scratch_directory
 from ecfs.mount.unmount import unmount
@@ -34,6 +35,7 @@ from ecfs.mount.url_list import find_pool
 from ecfs.mount.volume import Volume, open_patiently, run_volume
 from ecfs.pool.members import Event
 from ecfs.pool.poolfile import POOL_FILE, PoolFile
+from ecfs.web.listen import Listen
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +52,8 @@ class Plan:
     say: Tell
     ready: Callable[[], None]
     log: str = ""
+    page: Listen | None = None
+    """Where the status page is served."""
 
 
 async def serve(plan: Plan) -> bool:
@@ -128,7 +132,9 @@ class Daemon:
                 service = Service(volume.served(self.plan.point, self.end))
                 server = ControlServer(service, self.registration.entry.socket)
                 await nursery.start(server.run)
-                await self._serve_folder(volume)
+                name = source_of(self.file)
+                async with serve_page(self.plan.page, volume, service, name, self.plan.say):
+                    await self._serve_folder(volume)
                 self.registration.set_state(LEAVING)
             _log.info("ended: %s", "everything is stored" if volume.clean else "not everything could be stored")
             await server.finish(clean=volume.clean)

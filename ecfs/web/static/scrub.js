@@ -1,0 +1,61 @@
+// The scrub's panel: how far it is, and the buttons that make sense now.
+
+import { at, show, text } from './dom.js';
+import { ago, count, duration, size } from './words.js';
+
+const PHASES = {
+  starting: 'starting', drives: 'looking at the drives', rebuilding: 'rebuilding what is missing', stripes: 'verifying stripes',
+  checkpoints: 'verifying checkpoints', journals: 'verifying journals', leftovers: 'looking for leftovers',
+  metadata: 'verifying the metadata',
+};
+
+export function renderScrub(view) {
+  const { scrub } = view.status;
+  const running = scrub.running;
+  const waits = scrub.paused || scrub.interrupted;
+  text(at('scrub-said'), said(scrub, view.now));
+  bar(at('scrub-bar'), scrub.progress);
+  text(at('scrub-more'), more(scrub));
+  show(at('scrub-start'), !running && !waits);
+  show(at('scrub-pause'), running);
+  show(at('scrub-resume'), waits && !running);
+  show(at('scrub-cancel'), running || waits);
+  text(at('drill-said'), drill(view));
+}
+
+function said(scrub, now) {
+  if (scrub.running) return `Running: ${PHASES[scrub.progress.phase] ?? scrub.progress.phase}`;
+  if (scrub.paused) return 'Paused';
+  if (scrub.interrupted) return 'Interrupted; it can go on from there';
+  if (scrub.last_finished === null) return 'Nothing was ever verified as a whole';
+  return `Everything was last verified ${ago(scrub.last_finished, now)}`;
+}
+
+function bar(element, progress) {
+  show(element, progress !== null);
+  if (progress === null) return;
+  if (progress.bytes_total) element.value = progress.bytes_done / progress.bytes_total;
+  else element.removeAttribute('value');
+}
+
+function more(scrub) {
+  const { progress } = scrub;
+  if (progress !== null) {
+    const parts = [`${size(progress.bytes_done)} of ${size(progress.bytes_total)}`];
+    if (progress.rate > 0) parts.push(`${size(progress.rate)}/s`);
+    parts.push(progress.eta_s === null ? 'time left: not known yet' : `${duration(progress.eta_s)} left`);
+    if (progress.found) parts.push(`${count(progress.found, 'thing')} found wrong, ${progress.repaired} repaired`);
+    return parts.join(' · ');
+  }
+  if (scrub.paused || scrub.interrupted) return `${size(scrub.position)} were verified so far.`;
+  if (scrub.checked === null) return 'A scrub reads every shard, and rebuilds what is damaged or missing.';
+  return `${count(scrub.checked, 'shard')} checked, ${scrub.repaired.toLocaleString()} repaired.`;
+}
+
+function drill(view) {
+  const { drill: last } = view.status;
+  if (last.running) return 'Running: recoverability is being proven.';
+  if (last.last_started === null) return `Never done. To prove what may be lost: ecfs drill ${view.name}`;
+  const percent = Math.floor(last.proven * 1000) / 10;
+  return `The loss of any ${view.status.pool.parity} drives: proven for ${percent} % of bytes, ${ago(last.last_started, view.now)}.`;
+}

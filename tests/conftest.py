@@ -16,6 +16,10 @@ settings.load_profile("ecfs")
 IN_CI = bool(os.environ.get("CI"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--s3", metavar="URL", help="run the tests of buckets on this store (AWS_* credentials)")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("mount") and (why := why_no_mount()):
         pytest.skip(why)

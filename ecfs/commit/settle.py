@@ -20,9 +20,10 @@ from ecfs.journal.record import Record, frame
 from ecfs.pool.members import Member
 from ecfs.stripes.writer import encode_stripe, put_shard
 
-GRACE = 0.25
-"""Share of the deadline to wait after the first drive is late, to see who else is."""
-LOOK_S = 0.25
+LATE = 0.8
+"""Share of the deadline after which a drive counts as late. The verdict follows at the deadline itself, which no program
+should wait longer than: between the two it shows who else is late."""
+LOOK_S = 0.1
 """Seconds between two looks at calls on their way."""
 
 
@@ -191,11 +192,12 @@ class Settler:
             self._judge(trio.current_time())
 
     def _judge(self, now: float) -> None:
-        late = frozenset(call.member.slot for call in self._calls if now - call.started >= call.deadline_s)
+        late = frozenset(call.member.slot for call in self._calls if now - call.started >= call.deadline_s * LATE)
         for call in list(self._calls):
             waited = now - call.started
-            if call.member.up and waited >= call.deadline_s * (1 + GRACE):
+            if call.member.up and waited >= call.deadline_s:
                 self._judge_late(call, late, waited)
+        for call in list(self._calls):
             if not call.member.up:
                 call.scope.cancel()
 

@@ -7,6 +7,7 @@ place was emptied. Shards are verified by fetching them: a store can't look at i
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -101,17 +102,23 @@ class BucketDrive(Drive):
 
     def _demand_conditional(self) -> None:
         """R24: a store that creates a name twice can't keep two writers apart, and its copies must not count."""
-        name = f"{TEST}{self._token()}"
-        self._store.create(name, b"1")
-        try:
-            self._store.create(name, b"2")
-            self._conditional = False
-        except FileExistsError:
-            self._conditional = True
-        finally:
-            self._store.delete(name)
+        self._conditional = self._creates_once(f"{TEST}{self._token()}")
         if not self._conditional:
             raise DriveWrongError("the store has no conditional create (If-None-Match), without which it is unsafe")
+
+    def _creates_once(self, name: str) -> bool:
+        try:
+            self._store.create(name, b"1")
+            self._store.create(name, b"2")
+            return False
+        except FileExistsError:
+            return True
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                return False
+            raise
+        finally:
+            self._store.delete(name)
 
     def _take(self, log: Log, *, exclusive: bool) -> None:
         self._log, self._exclusive, self._prepared = log, exclusive, set()
@@ -121,7 +128,14 @@ class BucketDrive(Drive):
         await trio.lowlevel.checkpoint()
 
     async def is_vacant(self) -> bool:
-        return await self._at_place(self._look_vacant)
+        return await self._at_place(self._may_be_made)
+
+    def _may_be_made(self) -> bool:
+        """A place where `create` would be refused says so here, before the other drives of a pool are made."""
+        if not self._look_vacant():
+            return False
+        self._demand_conditional()
+        return True
 
     def _look_vacant(self) -> bool:
         """Nothing but what a creation that crashed has left."""
@@ -136,9 +150,8 @@ class BucketDrive(Drive):
         self._writer = None  # the new drive is promised to nobody
 
     def _build(self, blobs: Mapping[str, bytes]) -> Log:
-        if not self._look_vacant():
+        if not self._may_be_made():
             raise DriveWrongError(f"{self._url} is not empty: a new drive needs an empty bucket or prefix")
-        self._demand_conditional()
         self._store.delete(f"log/{0:016x}")
         log = Log(self._store, self._token)
         log.begin()

@@ -9,6 +9,7 @@ import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import obstore
@@ -22,6 +23,8 @@ from ecfs.drive.s3_url import S3Url
 
 LIST_CHUNK = 1000
 TIMEOUT = "20s"
+RETRY: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=20)}
+"""By default the library goes on for three minutes, and for as long a drive that was given up could not come back."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,10 @@ def _translated() -> Iterator[None]:
     except (AlreadyExistsError, PreconditionError) as error:
         raise FileExistsError(errno.EEXIST, "the name is taken") from error
     except BaseError as error:
-        raise OSError(errno.EIO, " ".join(str(error).partition("Debug source")[0].split())[:300]) from error
+        text = " ".join(str(error).partition("Debug source")[0].split())
+        # Of what a store does not know (501) the library makes no exception of its own.
+        number = errno.EOPNOTSUPP if " 501 Not Implemented" in text else errno.EIO
+        raise OSError(number, text[:300]) from error
 
 
 def s3_drive(url: str, clock: Clock, *, slot: int | None = None) -> BucketDrive:
@@ -101,4 +107,4 @@ def _store(url: S3Url) -> S3Store:
     if url.region or url.endpoint:
         options["region"] = url.region or "us-east-1"
     client: Any = {"timeout": TIMEOUT, "connect_timeout": "3s", "allow_http": url.endpoint.startswith("http://")}
-    return S3Store(url.bucket, prefix=url.prefix or None, client_options=client, **options)
+    return S3Store(url.bucket, prefix=url.prefix or None, client_options=client, retry_config=RETRY, **options)

@@ -12,7 +12,7 @@ from pathlib import Path
 from ecfs.clock import Clock
 from ecfs.codec import Codec
 from ecfs.drive.base import Drive, Location, Writer
-from ecfs.errors import DriveWrongError, RefusedError
+from ecfs.errors import DriveError, DriveWrongError, RefusedError
 from ecfs.geometry import Geometry, stripe_id
 from ecfs.journal.record import GENESIS
 from ecfs.journal.rescue_copy import BLOB as RESCUE
@@ -37,13 +37,21 @@ async def create_pool(
     if len(drives) != geometry.n:
         raise RefusedError(f"{geometry.k} + {geometry.m} needs {geometry.n} drives, not {len(drives)}")
     for drive in drives:
-        if not await drive.is_vacant():
-            raise RefusedError(f"{drive.url} is not empty: a new pool only takes empty places, nothing was changed")
+        await _demand_vacant(drive)
     try:
         return await _create(drives, geometry, clock, scratch, owner)
     finally:
         for drive in drives:
             await drive.close()
+
+
+async def _demand_vacant(drive: Drive) -> None:
+    try:
+        vacant = await drive.is_vacant()
+    except DriveError as error:
+        raise RefusedError(f"{drive.url}: {error.args[0]}; nothing was changed") from error
+    if not vacant:
+        raise RefusedError(f"{drive.url} is not empty: a new pool only takes empty places, nothing was changed")
 
 
 async def _create(

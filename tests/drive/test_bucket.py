@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import pytest
 from obstore.store import MemoryStore
 
 from ecfs.clock import SystemClock
-from ecfs.drive.base import Writer
+from ecfs.drive.base import Drive, Writer
 from ecfs.drive.bucket import BucketDrive
+from ecfs.drive.local import LocalDrive
 from ecfs.drive.objects import Log
 from ecfs.drive.s3 import Bucket
-from ecfs.errors import DriveFencedError, DriveUnreachableError, DriveWrongError
+from ecfs.errors import DriveFencedError, DriveUnreachableError, DriveWrongError, RefusedError
+from ecfs.geometry import Geometry
+from ecfs.journal.create import create_pool
 
 OLD, NEW = Writer(2, "a" * 32), Writer(3, "b" * 32)
 SEGMENT = "j/00000002.000000"
@@ -21,6 +27,13 @@ class Careless(Bucket):
 
     def create(self, name: str, data: bytes) -> str:
         return self.write(name, data)
+
+
+class SaysSo(Bucket):
+    """Refuses what it does not know, as OpenStack Swift's S3 interface does."""
+
+    def create(self, name: str, data: bytes) -> str:
+        raise OSError(errno.EOPNOTSUPP, "Conditional object PUTs are not supported.")
 
 
 class LosesAnswers(Bucket):
@@ -75,12 +88,23 @@ async def test_an_answer_that_was_lost_is_no_collision() -> None:
     assert await drive.get(SEGMENT) == b"firstsecond"
 
 
-async def test_a_store_without_conditional_create_is_refused() -> None:
-    drive = handle(MemoryStore(), Careless)
+@pytest.mark.parametrize("kind", [Careless, SaysSo])
+async def test_a_store_without_conditional_create_is_refused(kind: type[Bucket]) -> None:
+    store = MemoryStore()
+    drive = handle(store, kind)
     with pytest.raises(DriveWrongError, match="conditional create"):
         await drive.create({"identity": b"who"})
     assert not drive.capabilities.counts_for_commit
-    assert await drive.is_vacant()
+    with pytest.raises(DriveWrongError, match="conditional create"):
+        await drive.is_vacant()
+    assert list(Bucket(store).list("")) == []
+
+
+async def test_a_pool_with_such_a_store_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    drives: list[Drive] = [LocalDrive(tmp_path / "d0"), LocalDrive(tmp_path / "d1"), handle(MemoryStore(), SaysSo)]
+    with pytest.raises(RefusedError, match=r"conditional create.*nothing was changed"):
+        await create_pool(drives, Geometry(id=0, k=2, m=1), clock=SystemClock(), scratch=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_creation_that_crashed_leaves_the_place_vacant() -> None:

@@ -7,14 +7,40 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.real import LIBRARY, Pool, call, mounted_pool
+from tests.mount.made_of import BUCKETS, DIRECTORIES, KINDS
+from tests.mount.real import LIBRARY, Pool, call, mounted_pool, mounted_pool_of
+from tests.s3_server import s3_endpoint as s3_endpoint
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test of a pool runs on each kind of drives. Marks say otherwise: `directories` is about directories,
+    `core` runs on buckets, too, and on all kinds in ``make test``; what is left runs in ``make soak``."""
+    if "made_of" not in metafunc.fixturenames:
+        return
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    kinds = [kind for kind in KINDS if kind == DIRECTORIES or "directories" not in marks]
+    late = () if "core" in marks else (pytest.mark.soak, pytest.mark.timeout(600))
+    metafunc.parametrize(
+        "made_of",
+        [
+            pytest.param(kind, marks=() if kind == DIRECTORIES else late)
+            for kind in kinds
+            if kind != BUCKETS or "core" in marks
+        ],
+        ids=str,
+    )
 
 
 @pytest.fixture
-def pool(tmp_path: Path) -> Iterator[Pool]:
+def pool(made_of: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pool]:
     """A fresh pool, mounted; unmounted whatever happens."""
-    with mounted_pool(tmp_path) as made:
-        yield made
+    made = (
+        mounted_pool(tmp_path)
+        if made_of == DIRECTORIES
+        else mounted_pool_of(made_of, tmp_path, lambda: str(request.getfixturevalue("s3_endpoint")))
+    )
+    with made as pool:
+        yield pool
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A pool on six directories, mounted by the real daemon, and the ordinary programs that work on it."""
+"""A pool on six drives, mounted by the real daemon, and the ordinary programs that work on it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import os
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.mount.made_of import ENVIRONMENT, drives_of
 from tests.programs import Place, place, wait_for_end
 
 PATIENCE_S = 60
@@ -24,12 +25,15 @@ class Pool:
     place: Place
     options: str = "rw"
     """As after -o."""
+    elsewhere: dict[int, Callable[[], None]] = field(default_factory=dict)
+    """How to delete the drives that are no directories here, by slot."""
 
     @property
     def mnt(self) -> Path:
         return self.place.path / "mnt"
 
     def drive(self, slot: int) -> Path:
+        """Where a directory lies, ours or a node's."""
         return self.place.path / "drives" / f"d{slot}"
 
     def ecfs(self, *arguments: str | Path, status: int | None = 0) -> str:
@@ -48,7 +52,7 @@ class Pool:
 
     def lose(self, *slots: int) -> None:
         for slot in slots:
-            shutil.rmtree(self.drive(slot))
+            self.elsewhere.get(slot, lambda slot=slot: shutil.rmtree(self.drive(slot)))()
 
     def kill(self) -> None:
         pid = self.place.pid()
@@ -58,9 +62,22 @@ class Pool:
 
 @contextlib.contextmanager
 def mounted_pool(folder: Path, options: str = "rw") -> Iterator[Pool]:
+    """Six directories, made into a pool by mounting them."""
     (folder / "drives").mkdir()
     with place(folder) as here:
         pool = Pool(here, options)
+        pool.mount()
+        yield pool
+
+
+@contextlib.contextmanager
+def mounted_pool_of(kind: str, folder: Path, endpoint: Callable[[], str]) -> Iterator[Pool]:
+    """Six drives of another kind, listed in a pool file. endpoint: see `drives_of`."""
+    (folder / "drives").mkdir()
+    with drives_of(kind, folder / "drives", endpoint) as elsewhere, place(folder) as here:
+        here.extra.update(ENVIRONMENT.get(kind, {}))
+        pool = Pool(here, elsewhere=elsewhere)
+        pool.ecfs("create", "drives/pool.toml")
         pool.mount()
         yield pool
 

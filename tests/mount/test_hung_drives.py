@@ -149,7 +149,7 @@ def hang_and_return(folder: Path, kind: str, deadline_s: float) -> None:
         store(pool.mnt / "before", before)
         pool.umount()
         with in_front(pool, deadline_s):
-            patience = deadline_s * 1.25 + 8
+            patience = deadline_s + 8
             with disk.hung() as release:
                 assert read(pool.mnt / "before", before) < patience
                 assert store(pool.mnt / "during", during) < patience

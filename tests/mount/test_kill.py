@@ -16,6 +16,7 @@ from tests.programs import ROOT
 pytestmark = pytest.mark.mount
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("kills", [6, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
 def test_what_was_acknowledged_survives(kills: int, pool: Pool, tmp_path: Path) -> None:
     chance = random.Random(kills)

@@ -98,6 +98,7 @@ def test_a_dead_mount_can_be_taken_away_by_hand(pool: Pool) -> None:
     assert "not mounted" in pool.ecfs("umount", "mnt", status=2)
 
 
+@pytest.mark.directories
 def test_a_lost_pool_file_is_written_again(pool: Pool) -> None:
     (pool.mnt / "file").write_bytes(b"x")
     pool.umount()
@@ -180,6 +181,7 @@ def test_an_end_that_could_not_store_everything_says_so(pool: Pool) -> None:
     assert "could not be made durable" in pool.ecfs("umount", "mnt", status=1)
 
 
+@pytest.mark.directories
 def test_a_pool_is_made_where_there_is_none(tmp_path: Path, pool: Pool) -> None:
     pool.umount()
     (tmp_path / "fresh").mkdir()
@@ -215,6 +217,7 @@ def test_files_without_fuse_through_a_mounted_pool(pool: Pool, tree: Path, tmp_p
     assert list(pool.mnt.iterdir()) == []
 
 
+@pytest.mark.directories
 def test_demo(pool: Pool) -> None:
     said = pool.ecfs("demo")
     assert "Every byte came back" in said

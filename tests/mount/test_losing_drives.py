@@ -15,6 +15,7 @@ from tests.mount.real import Pool, assert_same, call
 pytestmark = pytest.mark.mount
 
 
+@pytest.mark.core
 def test_a_copied_tree_is_the_same_and_stays_so(pool: Pool, tree: Path) -> None:
     call("cp", "-a", tree, pool.mnt)
     assert_same(tree, pool.mnt / "tree")
@@ -23,6 +24,7 @@ def test_a_copied_tree_is_the_same_and_stays_so(pool: Pool, tree: Path) -> None:
     assert json.loads(pool.ecfs("status", "--json"))["state"] == "healthy"
 
 
+@pytest.mark.core
 def test_two_drives_deleted_under_load_then_two_others(pool: Pool, tree: Path, tmp_path: Path) -> None:
     repository = make_repository(tmp_path / "repository", tree)
     call("cp", "-a", tree, pool.mnt / "before")
@@ -73,6 +75,7 @@ def test_every_pair_of_drives_may_be_missing(pool: Pool, tree: Path) -> None:
     assert "healthy" in pool.ecfs("scrub", "drives")
 
 
+@pytest.mark.directories
 def test_drives_swapped_by_name_are_known_by_their_identity(pool: Pool, tree: Path) -> None:
     call("cp", "-a", tree, pool.mnt)
     pool.umount()
@@ -86,6 +89,7 @@ def test_drives_swapped_by_name_are_known_by_their_identity(pool: Pool, tree: Pa
     assert [Path(drive["url"]).name for drive in status["drives"]] == ["d5", "d1", "d2", "d3", "d4", "d0"]
 
 
+@pytest.mark.directories
 def test_a_pool_moved_as_a_whole_is_the_same_pool(pool: Pool, tree: Path) -> None:
     call("cp", "-a", tree, pool.mnt)
     pool.umount()
@@ -98,6 +102,7 @@ def test_a_pool_moved_as_a_whole_is_the_same_pool(pool: Pool, tree: Path) -> Non
     assert not (pool.place.path / "drives").exists()
 
 
+@pytest.mark.directories
 def test_replacing_a_drive_while_mounted(pool: Pool, tree: Path) -> None:
     call("cp", "-a", tree, pool.mnt)
     pool.lose(2)

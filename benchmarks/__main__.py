@@ -21,10 +21,12 @@ from benchmarks import aging, degraded, latency, workloads  # noqa: F401 (they r
 from benchmarks.ceilings import RawDrives
 from benchmarks.contenders import ALL, ROOT, Contender, Unsupported
 from benchmarks.drives import six_drives
+from benchmarks.nodes import NODES
 from benchmarks.report import load, plot, table
 from benchmarks.rows import ROWS, Row, Turn, with_needed
 
-CONTENDERS: dict[str, type[Contender]] = ALL | {"raw": RawDrives}
+DEFAULT: dict[str, type[Contender]] = ALL | {"raw": RawDrives}
+CONTENDERS = DEFAULT | NODES
 
 
 Result = dict[str, str | float]
@@ -67,7 +69,7 @@ def _options() -> argparse.Namespace:
         prog="benchmarks", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--rows", default="", help="comma-separated; all by default:\n" + ", ".join(ROWS))
-    parser.add_argument("--contenders", default="", help="comma-separated; all by default: " + ", ".join(CONTENDERS))
+    parser.add_argument("--contenders", default="", help=f"comma-separated: {', '.join(CONTENDERS)}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--mib", type=int, default=256, help="size of the large file")
     parser.add_argument("--files", type=int, default=3000, help="number of small files")
@@ -78,7 +80,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "benchmarks.png")
     options = parser.parse_args()
     options.rows = options.rows.split(",") if options.rows else list(ROWS)
-    options.contenders = options.contenders.split(",") if options.contenders else list(CONTENDERS)
+    options.contenders = options.contenders.split(",") if options.contenders else list(DEFAULT)
     for name in [*options.rows, *options.contenders]:
         if name not in ROWS and name not in CONTENDERS:
             parser.error(f"there is no {name}; rows: {', '.join(ROWS)}; contenders: {', '.join(CONTENDERS)}")

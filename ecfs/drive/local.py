@@ -258,12 +258,38 @@ class LocalDrive(Drive):
                 close_soon(puts.void())
                 raise
 
+    def syncing(self) -> Callable[[], None]:
+        """`sync` as a call that blocks. One at a time, which is for the caller to see to."""
+        puts = self._puts
+        change = self._changing(lambda root: local_shards.sync(root, puts))
+
+        def call() -> None:
+            try:
+                change()
+                with labelled(self.slot):
+                    puts.settle()
+            except BaseException:
+                close_soon(puts.void())
+                raise
+
+        return call
+
     # ---- journal ----------------------------------------------------------------------------------------------------
 
     async def append(self, segment: str, offset: int, record: Buffer) -> None:
         check_segment(segment)
         with labelled(self.slot, segment), self._segments.appending(segment) as open_segment:
             await self._change(lambda root: open_segment.append(root, offset, record), key=segment)
+
+    def appending(self, segment: str, offset: int, record: Buffer) -> Callable[[], None]:
+        """`append` as a call that blocks. One at a time, which is for the caller to see to."""
+        check_segment(segment)
+
+        def call() -> None:
+            with labelled(self.slot, segment), self._segments.appending(segment) as open_segment:
+                self._changing(lambda root: open_segment.append(root, offset, record), key=segment)()
+
+        return call
 
     # ---- how calls get to the disk ----------------------------------------------------------------------------------
 

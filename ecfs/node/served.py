@@ -5,12 +5,13 @@ believes to talk to: a random number, new whenever the node started, took hold o
 client in exclusively; a call with an old one is refused, so that nothing put before a restart counts afterwards. The
 *writer* says whether it may change anything: the fence (R2), compared by every change.
 
-Async methods run in the node's event loop. The three that move or check bulk data, `put`, `read` and `verify`, run in
-the thread of their call, since two hand-overs would cost a small read more than the read itself; so does `changing`.
+Async methods run in the node's event loop. Those that a mount calls all the time, `put`, `read`, `verify`, `sync` and
+`append`, run in the thread of their call, since hand-overs cost more than the work; so does `changing`.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -61,7 +62,8 @@ class Served:
         self.drive = LocalDrive(path, token=clock.token)
         self._clock = clock
         self._gate = Gate(lambda: self.drive.abandoned)
-        self._syncing = trio.Lock()
+        self._syncing = threading.Lock()
+        self._appending = threading.Lock()
         self._attachment = b""
         self._pool_id = ""
         self._promised = fence.NOBODY
@@ -229,15 +231,15 @@ class Served:
         async for entry in self.drive.list(request.prefix):
             yield pb.Entry(key=entry.key, size=entry.size)
 
-    async def sync(self, request: pb.SyncRequest) -> pb.SyncReply:
-        async with self._syncing:
+    def sync(self, request: pb.SyncRequest) -> pb.SyncReply:
+        with self._syncing:
             # Under the lock: a sync that fails while this one waits voids the puts that this one is asked about.
             if request.HasField("voids") and request.voids != self._voids:
                 raise DriveUnreachableError(
                     "a sync has failed since the oldest of these puts, so that they don't count"
                 )
             try:
-                await self.drive.sync()
+                self.drive.syncing()()
             except BaseException:
                 self._voids += 1
                 raise
@@ -245,9 +247,10 @@ class Served:
 
     # ---- journal ----------------------------------------------------------------------------------------------------
 
-    async def append(self, request: pb.AppendRequest, buffers: Sequence[Buffer]) -> pb.AppendReply:
+    def append(self, request: pb.AppendRequest, buffers: Sequence[Buffer]) -> pb.AppendReply:
         record = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-        await self.drive.append(request.segment, request.offset, record)
+        with self._appending:
+            self.drive.appending(request.segment, request.offset, record)()
         return pb.AppendReply()
 
     # ---- what every call is asked -----------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from ecfs.pool.members import Member
 from ecfs.stripes.writer import encode_stripe, put_shard
 
 LATE = 0.8
-"""Share of the deadline after which a drive counts as late. The verdict follows at the deadline itself, which no program
-should wait longer than: between the two it shows who else is late."""
+"""Share of the deadline after which a drive counts as late. The verdict follows at the deadline, since no program
+should wait longer than that: between the two it shows who else is late."""
 LOOK_S = 0.1
 """Seconds between two looks at calls on their way."""
 

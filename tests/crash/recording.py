@@ -100,14 +100,17 @@ class Recording:
     def sampled(self, count: int) -> list[Cut]:
         return sorted(self.chance.sample(self.cuts, min(count, len(self.cuts))), key=lambda cut: cut.number)
 
-    async def judge(self, cut: Cut, sets: int, seed: int) -> None:
-        """Lose power at the cut, then recover without each of `sets` sets of drives (0: all there are)."""
+    def wreck(self, cut: Cut, seed: int) -> list[Image]:
+        """What the media hold after the power went at the cut: of what was not synced another part for each seed."""
         self.world.places = list(cut.places)
         put_images(self.world.stores, cut.images)
         for store in self.world.stores:
             store.crash_by_chance(Random(f"{seed} {cut.number} {id_of(self.world, store)}"))
-        wreck = take_images(self.world.stores)
-        every = self.missing_sets(cut)
+        return take_images(self.world.stores)
+
+    async def judge(self, cut: Cut, sets: int, seed: int) -> None:
+        """Lose power at the cut, then recover without each of `sets` sets of drives (0: all there are)."""
+        wreck, every = self.wreck(cut, seed), self.missing_sets(cut)
         for missing in self.chance.sample(every, sets) if 0 < sets < len(every) else every:
             put_images(self.world.stores, wreck)
             first = await self.recover(cut, missing)

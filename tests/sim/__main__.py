@@ -7,7 +7,9 @@ import sys
 import time
 import traceback
 from collections import Counter
+from pathlib import Path
 
+from tests.sim import tally
 from tests.sim.run import Result, minimised, play_seed, what
 from tests.sim.steps import MIXES, make_steps, shown
 
@@ -18,6 +20,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--mix", choices=MIXES, default="everything")
+    parser.add_argument("--tally", type=Path, help="a file that gets a line for each seed, see tests.sim.tally")
     parser.add_argument("--trace", type=int, default=100, help="drive operations to show before a failure")
     parser.add_argument("--no-minimise", action="store_true", help="don't look for the fewest steps that still fail")
     return parser.parse_args()
@@ -40,6 +43,8 @@ def main() -> int:
     for seed in range(options.seed, options.seed + options.seeds):
         result = play_seed(seed, options.mix, options.steps)
         counted += result.counted
+        if options.tally:
+            tally.note(options.tally, f"{options.mix} {seed} {options.steps}", what(result.error)[:500], result.counted)
         if result.error is not None:
             failed.append(seed)
             explain(result, options)

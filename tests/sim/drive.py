@@ -43,17 +43,22 @@ class Weather:
     script: Script | None = None
     struck: Counter[str] = field(default_factory=Counter)
     operations: Counter[str] = field(default_factory=Counter)
-    trace: list[str] = field(default_factory=list)
     seen: int = 0
     now: float = 0.0
     at_once: int = 0
+    notes: list[tuple[float, tuple[object, ...]]] = field(default_factory=list)
+    """The newest lines of the trace: simulated time, and the words. Few are ever read, so they are joined late."""
+
+    @property
+    def trace(self) -> list[str]:
+        return [f"{now:.4f} {' '.join(map(str, words))}" for now, words in self.notes]
 
     def draw(self, place: int, operation: str, key: str | None) -> str | None:
         """The fault that this operation meets, None for most."""
         self.seen += 1
         self.operations[operation] += 1
         fault = self._fault(place, operation)
-        self.note(f"#{self.seen} p{place} {operation} {key or ''} {fault or ''}")
+        self.note(self.seen, f"p{place}", operation, key or "", fault or "")
         if fault is not None:
             self.struck[fault] += 1
         return fault
@@ -67,15 +72,15 @@ class Weather:
         kinds = [kind for kind in apt(operation) if not self.only or kind in self.only]
         return self.chance.choice(kinds) if kinds else None
 
-    def note(self, line: str) -> None:
+    def note(self, *words: object) -> None:
         now = trio.current_time()
         self.at_once = self.at_once + 1 if now == self.now else 0
         self.now = now
         if self.at_once > ENDLESS:
-            raise AssertionError(f"something goes round and round without a pause: {line}")
-        self.trace.append(f"{now:.4f} {line}")
-        if len(self.trace) > 2 * TRACE_LINES:
-            del self.trace[:-TRACE_LINES]
+            raise AssertionError(f"something goes round and round without a pause: {words}")
+        self.notes.append((now, words))
+        if len(self.notes) > 2 * TRACE_LINES:
+            del self.notes[:-TRACE_LINES]
 
 
 class SimDrive(DriveWrapper):

@@ -23,6 +23,8 @@ CRASH_WITHIN = 100
 """Drive operations after a crash step, at most, until the power is cut."""
 LIFE_S = 5_000
 """Simulated seconds that one mount may take: what lasts longer waits for ever."""
+LIVES_BETWEEN_COLLECTIONS = 10
+"""Collecting takes as long as half a mount; what ten leave behind is some MiB."""
 IN_BACKGROUND = ("scrub", "replace", "compact")
 """Steps that may go on while others follow."""
 PATIENCE = 12
@@ -49,9 +51,12 @@ class Driver:
     async def run(self) -> None:
         await self.world.create()
         await self._first_look()
+        lives = 0
         while self.at < len(self.steps):
             await self._life()
-            gc.collect()
+            lives += 1
+            if lives % LIVES_BETWEEN_COLLECTIONS == 0:
+                gc.collect()
         await self._prove()
 
     async def _first_look(self) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from tests.sim.driver import Driver
 from tests.sim.scheduler import simulate
-from tests.sim.steps import MIXES, Step, make_steps
+from tests.sim.steps import FILE_OPERATIONS, MIXES, Step, make_steps
 from tests.sim.world import World
 
+CLIENT, DRIVE, FAULTS = "TOTAL client operations", "TOTAL drive operations", "TOTAL injected faults"
 FAST = "/dev/shm"
 """Where the metadata database is fastest, if it is there."""
 
@@ -28,8 +29,12 @@ class Result:
 
     @property
     def counted(self) -> Counter[str]:
-        """Steps done, and each injected fault as "fault: …"."""
-        return self.world.done + Counter({f"fault: {kind}": n for kind, n in self.world.weather.struck.items()})
+        """Steps done, each injected fault as "fault: …", each kind of drive operation as "drive: …", and totals."""
+        weather, done = self.world.weather, self.world.done
+        faults = Counter({f"fault: {kind}": n for kind, n in weather.struck.items()})
+        drives = Counter({f"drive: {kind}": n for kind, n in weather.operations.items()})
+        client = sum(n for kind, n in done.items() if kind in FILE_OPERATIONS)
+        return done + faults + drives + Counter({CLIENT: client, DRIVE: weather.seen, FAULTS: weather.struck.total()})
 
 
 def play(seed: int, mix: str, steps: Sequence[Step]) -> Result:

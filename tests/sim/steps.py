@@ -51,6 +51,15 @@ def mixed(*parts: tuple[Mix | dict[str, int], float]) -> Mix:
 
 CRASHES = mixed((FILE_OPERATIONS, 0.93), (HOUSEKEEPING, 0.03), (ENDINGS, 0.04))
 HARMED = mixed((FILE_OPERATIONS, 0.88), (HOUSEKEEPING, 0.03), (ENDINGS, 0.03), (HARM, 0.06))
+BUSY = mixed(
+    (FILE_OPERATIONS, 0.985),
+    (HOUSEKEEPING, 0.008),
+    (ENDINGS, 0.002),
+    (HARM, 0.003),
+    (HEALING, 0.0015),
+    (BEYOND, 0.0005),
+)
+"""Long lives, many commits, few openings."""
 EVERYTHING = mixed(
     (FILE_OPERATIONS, 0.86), (HOUSEKEEPING, 0.02), (ENDINGS, 0.03), (HARM, 0.05), (HEALING, 0.03), (BEYOND, 0.01)
 )
@@ -76,4 +85,4 @@ def shown(steps: Sequence[Step]) -> str:
 
 RIVALS = mixed((FILE_OPERATIONS, 0.92), (HOUSEKEEPING, 0.03), ({"rival": 3, "race": 2, "crash": 1, "remount": 1}, 0.05))
 """Needs drives without locks."""
-MIXES = {"crashes": CRASHES, "harmed": HARMED, "everything": EVERYTHING, "rivals": RIVALS}
+MIXES = {"busy": BUSY, "crashes": CRASHES, "harmed": HARMED, "everything": EVERYTHING, "rivals": RIVALS}

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.mount.made_of import ENVIRONMENT, drives_of
 from tests.programs import Place, place, wait_for_end
 
-PATIENCE_S = 60
+PATIENCE_S = 150
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 

@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.mount.real import Pool, call, listing
+from tests.mount.real import LIBRARY, Pool, call, listing
 
 pytestmark = pytest.mark.mount
 
@@ -109,16 +110,65 @@ def test_rsync_changes_a_file_in_place(pool: Pool, tmp_path: Path) -> None:
     assert (pool.mnt / "target").stat().st_ino == inode
 
 
-def test_a_virtual_environment(pool: Pool) -> None:
+@pytest.mark.timeout(400)
+def test_a_virtual_environment_with_pip_installs_and_removes_a_package(pool: Pool) -> None:
+    """Without an index: pip itself comes with Python, and the wheel is made here, of the standard library."""
     environment = pool.mnt / "venv"
-    call(sys.executable, "-m", "venv", "--without-pip", environment)
-    site = next(environment.glob("lib/python*/site-packages"))
-    (site / "ours.py").write_text("answer = 42\n")
+    call(sys.executable, "-m", "venv", environment)
+    wheel = make_wheel(pool.mnt)
+    pool.lose(0, 1)
+    pip = (environment / "bin/python", "-m", "pip", "--disable-pip-version-check")
+    call(*pip, "install", "--no-index", wheel)
+    pool.ecfs("scrub", "mnt")
     pool.remount()
-    call(environment / "bin/python", "-m", "compileall", "-q", site)
-    said = call(environment / "bin/python", "-c", "import ours, json, ssl; print(ours.answer)")
-    assert said == "42\n"
-    assert list(site.glob("__pycache__/ours.*.pyc"))
+    call(*pip, "check")
+    assert "ours 1.0" in " ".join(call(*pip, "list").split())
+    assert call(environment / "bin/python", "-c", "import ours.decoder, ssl; print(ours.loads('[42]'))") == "[42]\n"
+    site = next(environment.glob("lib/python*/site-packages"))
+    assert list(site.glob("ours/__pycache__/decoder.*.pyc"))
+    call(*pip, "uninstall", "-y", "ours")
+    assert not list(site.glob("ours*"))
+
+
+def make_wheel(folder: Path) -> Path:
+    path = folder / "ours-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for source in sorted((LIBRARY / "json").glob("*.py")):
+            wheel.writestr(f"ours/{source.name}", source.read_text().replace("from json", "from ours"))
+        wheel.writestr("ours-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: ours\nVersion: 1.0\n")
+        tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr("ours-1.0.dist-info/WHEEL", tags)
+        wheel.writestr("ours-1.0.dist-info/RECORD", "")
+    return path
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_pip_fetches_a_package_and_gcc_builds_it(pool: Pool) -> None:
+    """A hundred files of C that somebody else wrote, built and installed on the folder."""
+    environment = pool.mnt / "venv"
+    call(sys.executable, "-m", "venv", environment)
+    command: list[str | Path] = [
+        environment / "bin/python",
+        "-m",
+        "pip",
+        "install",
+        "--no-binary",
+        "zstandard",
+        "zstandard",
+        "requests",
+    ]
+    build = os.environ | {"TMPDIR": str(pool.mnt), "PIP_CACHE_DIR": str(pool.mnt / "cache")}
+    installing = subprocess.Popen(command, env=build, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pool.lose(2, 3)
+    said, _ = installing.communicate(timeout=600)
+    if "No matching distribution found" in said:
+        pytest.skip("no package index can be reached")
+    assert installing.returncode == 0, said
+    pool.ecfs("scrub", "mnt")
+    pool.remount()
+    program = "import requests, zstandard as z; d = bytes(10**6); print(z.decompress(z.compress(d)) == d)"
+    assert call(environment / "bin/python", "-c", program) == "True\n"
 
 
 def test_gcc_builds_a_library_and_a_program(pool: Pool) -> None:

@@ -13,13 +13,18 @@ WINDOW_S = 60.0
 SILENT_S = 30.0
 """Before this, any estimate would be made up."""
 SAMPLE_S = 0.5
+LONG_S = 600.0
+STEADY = 0.8
+"""Share of the average that the last minute's speed may differ by before it counts alone."""
 
 
 class Meter:
     """Counts shard bytes; slows down to `limit` bytes/s.
 
     Rebuilding a shard moves several times its bytes, verifying it moves them once. So the time left is reckoned in
-    *work*, bytes moved, and not in the bytes that people see.
+    *work*, bytes moved, and not in the bytes that people see. As long as the last minute is about as fast as the
+    last ten, their average foretells best, since it has seen the waves; when it is not, something has changed for
+    good, and only the last minute counts.
     """
 
     def __init__(
@@ -30,6 +35,7 @@ class Meter:
         self._began = trio.current_time()
         self._work = self._work_total = 0.0
         self._samples: deque[tuple[float, int, float]] = deque([(self._began, progress.bytes_done, 0.0)])
+        self._long: deque[tuple[float, float]] = deque([(self._began, 0.0)])
         self._limit = limit
         self._paced_from = (self._began, progress.bytes_done)
 
@@ -65,7 +71,10 @@ class Meter:
         if now - self._samples[-1][0] >= SAMPLE_S:
             self._samples.append((now, progress.bytes_done, self._work))
             while self._samples[0][0] < now - WINDOW_S:
-                self._samples.popleft()
+                at, _, work_then = self._samples.popleft()
+                self._long.append((at, work_then))
+            while len(self._long) > 1 and self._long[1][0] < now - LONG_S:
+                self._long.popleft()
         self._estimate(now)
         self._tell()
         since, done = self._paced_from
@@ -78,6 +87,10 @@ class Meter:
             return
         progress.rate = (progress.bytes_done - done) / (now - since)
         pace = (self._work - work) / (now - since)
+        long_since, long_work = self._long[0]
+        average = (self._work - long_work) / (now - long_since)
+        if STEADY * average <= pace <= average / STEADY:
+            pace = average
         known = now - self._began >= SILENT_S and pace > 0
         progress.eta_s = (self._work_total - self._work) / pace if known else None
 

@@ -1,0 +1,124 @@
+"""The time left of a scrub, against the truth, on a simulated clock while the speed changes."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from ecfs.heal.meter import SILENT_S, Meter
+from ecfs.heal.report import ScrubProgress
+
+MIB = 1 << 20
+Guess = tuple[float, float, float | None]
+"""Seconds since the beginning, share of the work that is done, and the time left that was shown."""
+
+
+class Pace:
+    """How many bytes/s a disk does at a moment."""
+
+    def __init__(self, seed: int) -> None:
+        self._chance = random.Random(seed)
+
+    def now(self, seconds: float) -> float:
+        raise NotImplementedError
+
+
+class Noisy(Pace):
+    """Between a third and twice the usual, from one second to the next."""
+
+    def now(self, seconds: float) -> float:
+        return 100 * MIB * self._chance.uniform(0.35, 2.0)
+
+
+class Waves(Pace):
+    """Programs that come and go: fifteen seconds fast, fifteen slow; now and then nothing at all for five."""
+
+    def now(self, seconds: float) -> float:
+        if seconds % 97 < 5:
+            return 2 * MIB
+        return (150 if seconds % 30 < 15 else 60) * MIB
+
+
+class Slope(Pace):
+    """A disk that is slower towards its inner tracks: at the end three quarters of the beginning."""
+
+    def now(self, seconds: float) -> float:
+        return max(75, 100 - seconds / 60) * MIB
+
+
+async def guesses(pace: Pace, total: int, *, rebuilt: int = 0) -> tuple[list[Guess], float]:
+    """What is shown during a run over `total` bytes, of which the first `rebuilt` cost six times as much each."""
+    progress = ScrubProgress()
+    meter = Meter(progress, None, None)
+    meter.add_total(rebuilt, 6 * rebuilt)
+    meter.add_total(total - rebuilt)
+    shown: list[Guess] = []
+    began, left = trio.current_time(), total
+    while left > 0:
+        dear = total - left < rebuilt
+        size = min(left, 16 * MIB)
+        await trio.sleep(size * (6 if dear else 1) / pace.now(trio.current_time() - began))
+        await meter.add(size, work=size * (6 if dear else 1))
+        left -= size
+        work = (total - left) + 5 * min(total - left, rebuilt)
+        shown.append((trio.current_time() - began, work / (total + 5 * rebuilt), progress.eta_s))
+    return shown, trio.current_time() - began
+
+
+def assert_honest(shown: list[Guess], took: float) -> None:
+    """From 10 % of the work on, within 25 % of the truth; the last seconds are not worth a word."""
+    for at, share, eta in shown:
+        if share < 0.1 or at < SILENT_S or took - at < 20:
+            continue
+        assert eta is not None
+        assert abs(eta - (took - at)) <= 0.25 * (took - at), f"at {at:.0f} of {took:.0f} s: {eta:.0f} s left?"
+
+
+@pytest.mark.parametrize("pace", [Noisy, Waves, Slope])
+@pytest.mark.parametrize("rebuilt", [0, 20_000 * MIB])
+async def test_within_a_quarter_of_the_truth(pace: type[Pace], rebuilt: int, autojump_clock: MockClock) -> None:
+    for seed in range(3):
+        shown, took = await guesses(pace(seed), 100_000 * MIB, rebuilt=rebuilt)
+        assert took > 600
+        assert_honest(shown, took)
+
+
+async def test_a_change_for_good_is_followed_within_a_minute(autojump_clock: MockClock) -> None:
+    class Slower(Pace):
+        def now(self, seconds: float) -> float:
+            return (100 if seconds < 200 else 25) * MIB
+
+    shown, took = await guesses(Slower(0), 60_000 * MIB)
+    assert_honest([guess for guess in shown if guess[0] > 200 + 60], took)
+
+
+async def test_nothing_is_said_for_half_a_minute(autojump_clock: MockClock) -> None:
+    shown, _ = await guesses(Noisy(1), 10_000 * MIB)
+    assert all(eta is None for at, _, eta in shown if at < SILENT_S)
+    assert all(eta is not None for at, _, eta in shown if at >= SILENT_S)
+
+
+async def test_what_an_earlier_run_did_does_not_count_as_speed(autojump_clock: MockClock) -> None:
+    progress = ScrubProgress()
+    meter = Meter(progress, None, None)
+    meter.resume_at(50_000 * MIB)
+    meter.add_total(50_000 * MIB)
+    for _ in range(100):
+        await trio.sleep(1)
+        await meter.add(10 * MIB)
+    assert progress.rate == pytest.approx(10 * MIB, rel=0.05)
+    assert progress.eta_s == pytest.approx(4900, rel=0.05)
+    assert (progress.bytes_done, progress.bytes_total) == (51_000 * MIB, 100_000 * MIB)
+
+
+async def test_a_new_limit_holds_from_now_on(autojump_clock: MockClock) -> None:
+    meter = Meter(ScrubProgress(), None, 1000.0)
+    began = trio.current_time()
+    await meter.add(10_000)
+    assert trio.current_time() - began == pytest.approx(10)
+    meter.limit_to(100.0)
+    await meter.add(1000)
+    assert trio.current_time() - began == pytest.approx(20)

@@ -2,11 +2,11 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test soak sim crash mutants fuzz bench bench-compare bench-micro check demo setup proto clean golden
+.PHONY: help run test soak sim crash mutants fuzz bench bench-compare bench-micro check demo setup proto clean golden man
 
 # Debian packages: what ecfs needs to be installed and to mount, and what only the tests use.
 APT_RUN := python3 python3-venv python3-dev gcc pkg-config libfuse3-dev fuse3
-APT_TEST := git attr acl bindfs e2fsprogs xfsprogs rsync make libc6-dev qemu-utils iproute2 nftables
+APT_TEST := git attr acl bindfs e2fsprogs xfsprogs rsync make libc6-dev qemu-utils iproute2 nftables systemd
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -66,6 +66,9 @@ bench-micro: $(READY) ## what one step of codec, shard, journal, metadata and dr
 	@$(BIN)/python -m benchmarks.micro
 golden: $(TEST_READY) ## write what status says of every state anew, into tests/golden; read the difference
 	@$(BIN)/python -m tests.golden
+
+man: $(TEST_READY) ## write man pages and shell completion into build/share, from the commands themselves
+	@$(BIN)/python tools/make-man build/share
 
 check: $(READY) ## check style, types and who imports whom
 	@$(BIN)/ruff check ecfs tests benchmarks

@@ -68,12 +68,25 @@ def _say(text: str) -> None:
 def _in_front(plan: Plan) -> int:
     import trio
 
+    from ecfs.cli.notify import keep_watchdog, notify
     from ecfs.mount.background import log_to
     from ecfs.mount.serving import serve
 
     log_to(None)
-    plan.say, plan.ready, plan.log = _say, lambda: _say(f"mounted on {plan.point}; Ctrl-C ends it"), "standard error"
-    return 0 if trio.run(serve, plan) else 1
+
+    def ready() -> None:
+        _say(f"mounted on {plan.point}; Ctrl-C ends it")
+        notify(f"READY=1\nSTATUS=mounted on {plan.point}")
+
+    async def watched() -> bool:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_watchdog)
+            clean = await serve(plan)
+            nursery.cancel_scope.cancel()
+        return clean
+
+    plan.say, plan.ready, plan.log = _say, ready, "standard error"
+    return 0 if trio.run(watched) else 1
 
 
 def _serve(plan: Plan, voice: Voice) -> int:

@@ -19,6 +19,7 @@ def command(directory: Path, listen: str, tls: Path | None, insecure: bool) -> N
     `ecfs mount` will make one. Off loopback certificates are needed: see ecfs certs.
     """
     from ecfs.cli.extras import needs_extra
+    from ecfs.cli.notify import keep_watchdog, notify
 
     with needs_extra("node"):
         import trio
@@ -37,5 +38,12 @@ def command(directory: Path, listen: str, tls: Path | None, insecure: bool) -> N
     def ready(port: int) -> None:
         how = "" if files is None else " with TLS"
         click.echo(f"serving {directory} on {bind_name(host, port)}{how}; Ctrl-C ends it")
+        notify(f"READY=1\nSTATUS=serving {directory} on {bind_name(host, port)}{how}")
 
-    trio.run(serve_node, plan, SystemClock(), ready)
+    async def serve() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_watchdog)
+            await serve_node(plan, SystemClock(), ready)
+            nursery.cancel_scope.cancel()
+
+    trio.run(serve)

@@ -110,6 +110,8 @@ class FileReader:
 
     async def _load(self, load: _Load) -> bytes:
         avoid = self._pool.db.ledger.missing_slots(load.fact.id)
+        if avoid and self._pool.on_wanted is not None:
+            self._pool.on_wanted(load.fact.id)
         return await self._pool.reader.read(load.fact, load.offset, load.length, avoid)
 
     async def _load_into(self, load: _Load, answer: bytearray) -> None:

@@ -56,6 +56,7 @@ class Healer:
         self._scope: trio.CancelScope | None = None
         self._why = ""
         engine.pool.on_bad = self.repairer.note_bad
+        engine.pool.on_wanted = self.repairer.note_wanted
 
     # ---- for status -------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ shown, and tried again when a drive comes back; it never loops.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import trio
 from msgspec import structs
@@ -27,6 +28,24 @@ ASIDE_LIMIT = 10_000
 OnMended = Callable[[list[Mended]], None]
 
 
+@dataclass
+class _Tour:
+    """One pass over the ledger. levels: how many shards are lacking, the most first; after: the last stripe seen of
+    the first level."""
+
+    levels: list[int]
+    after: int = 0
+
+    def turn(self, numbers: list[int]) -> list[int]:
+        """The same numbers; when there are none, the next level is up."""
+        if numbers:
+            self.after = numbers[-1]
+        else:
+            self.levels.pop(0)
+            self.after = 0
+        return numbers
+
+
 class Repairer:
     """One pass at a time, the background's or a scrub's."""
 
@@ -41,6 +60,8 @@ class Repairer:
         self.held = False
         """True while a scrub does the work itself."""
         self._quick: dict[tuple[int, int], None] = {}
+        self._wanted: dict[int, None] = {}
+        """Stripes that were read although a shard is missing, the last one asked for last."""
         self._wake = trio.Event()
         self._seen: object = None
         self._not_before = 0.0
@@ -56,6 +77,13 @@ class Repairer:
             return
         self._quick[stripe, slot] = None
         self._wake.set()
+
+    def note_wanted(self, stripe: int) -> None:
+        """A program reads a stripe that lacks shards: the sooner it is whole, the sooner reading is quick again."""
+        self._wanted.pop(stripe, None)
+        self._wanted[stripe] = None
+        if len(self._wanted) > QUICK_LIMIT:
+            del self._wanted[next(iter(self._wanted))]
 
     def nudge(self) -> None:
         """A drive is back: what was set aside may be decodable now."""
@@ -105,10 +133,10 @@ class Repairer:
 
     async def drain(self, *, polite: bool = False, on_mended: OnMended | None = None) -> None:
         """Repair until nothing that can be repaired now is left. polite: let commits of programs go first."""
-        cursor: dict[int, int] = {}
+        tour = _Tour(self._ctx.pool.db.ledger.levels())
         fixed = 0
         while not self._ctx.engine.fenced:
-            jobs = self._next_jobs(cursor)
+            jobs = self._next_jobs(tour)
             if not jobs or (polite and self.held):
                 break
             began = trio.current_time()
@@ -134,22 +162,21 @@ class Repairer:
         busy = engine.dirty.total or engine.sealed.bytes or engine.db.is_dirty()
         await trio.sleep(min(spent, 0.5) if busy else 0)
 
-    def _next_jobs(self, cursor: dict[int, int]) -> list[Job]:
-        """The most endangered stripes first, then slot by slot; each at most once per pass."""
-        ledger = self._ctx.pool.db.ledger
+    def _next_jobs(self, tour: _Tour) -> list[Job]:
+        """Stripes that can lose no more shard first, then those that are being read, then the others by danger; each
+        at most once per pass."""
+        ledger, parity = self._ctx.pool.db.ledger, self._ctx.pool.geometry.m
         workable = frozenset(member.slot for member in self._ctx.workable())
-        if not cursor:
-            cursor.update(dict.fromkeys(workable, 0))
-            jobs = [self._job(stripe, workable) for stripe, _ in ledger.todo(BATCH)]
+        while True:
+            if self._wanted and (not tour.levels or tour.levels[0] < parity):
+                numbers = [self._wanted.popitem()[0] for _ in range(min(BATCH, len(self._wanted)))]
+            elif tour.levels:
+                numbers = tour.turn(ledger.endangered(tour.levels[0], workable, tour.after, BATCH))
+            else:
+                return []
+            jobs = [self._job(stripe, workable) for stripe in numbers]
             if found := [job for job in jobs if job is not None]:
                 return found
-        for slot in sorted(cursor.keys() & workable):
-            while numbers := ledger.next_missing(slot, cursor[slot], BATCH):
-                cursor[slot] = numbers[-1]
-                jobs = [self._job(stripe, workable) for stripe in numbers]
-                if found := [job for job in jobs if job is not None]:
-                    return found
-        return []
 
     def _job(self, stripe: int, workable: frozenset[int]) -> Job | None:
         slots = self._ctx.pool.db.ledger.missing_slots(stripe) & workable

@@ -52,6 +52,8 @@ class OpenedPool:
     read_only: bool = False
     notes: list[str] = field(default_factory=list)
     on_bad: Callable[[int, int, DriveError], None] | None = None
+    on_wanted: Callable[[int], None] | None = None
+    """Called with the id of a stripe that is read although some of its shards are missing; heal sets it."""
     in_thread: Callable[..., Awaitable[Any]] = trio.to_thread.run_sync
     """For slow calls that wait for no drive; a simulation runs them in line, so that its order of events is fixed."""
     next_stripe: int = 0

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from heapq import merge
 from itertools import islice
 
+from ecfs.geometry import MAX_DRIVES
 from ecfs.meta.ranges import MAX_ID, Masks, Segment, difference, masks_at, segments
 from ecfs.meta.store import Store
 from ecfs.meta.types import Gap, StripeCounts, StripeFact
@@ -18,6 +19,10 @@ _FACT = "SELECT id, geometry, length, hash FROM stripe"
 _WORST = """SELECT e.stripe FROM (SELECT stripe, sum(NOT (?1 >> slot & 1)) AS more FROM missing
     WHERE stripe BETWEEN ?2 AND ?3 GROUP BY stripe) e JOIN stripe s ON s.id = e.stripe
     ORDER BY e.more DESC, e.stripe LIMIT ?4"""
+_MORE = """SELECT m.stripe FROM missing m WHERE m.slot = ?2 AND m.stripe BETWEEN ?3 AND ?4 AND NOT (?1 >> ?2 & 1) AND
+    (SELECT sum(NOT (?1 >> e.slot & 1)) FROM missing e WHERE e.stripe = m.stripe) = ?5 ORDER BY m.stripe LIMIT ?6"""
+_NO_MORE = """SELECT id FROM stripe WHERE id BETWEEN ?2 AND ?3 AND NOT EXISTS
+    (SELECT 1 FROM missing WHERE stripe = id AND NOT (?1 >> slot & 1)) ORDER BY id LIMIT ?4"""
 _BY_MASK = """SELECT s.geometry, e.mask, count(*) FROM (SELECT stripe, sum(1 << slot) AS mask FROM missing
     WHERE stripe BETWEEN ? AND ? GROUP BY stripe) e JOIN stripe s ON s.id = e.stripe GROUP BY s.geometry, e.mask"""
 
@@ -146,6 +151,34 @@ class Ledger:
         rows = self._store.all(_WORST, gaps, part.lo, part.hi - 1, limit)
         explicit = [stripe for (stripe,) in rows]
         return explicit + (self._ids(part.lo, part.hi, limit) if gaps else [])
+
+    def levels(self) -> list[int]:
+        """How many shards stripes lack, unverified ones too: the different numbers, the most first."""
+        return sorted(
+            {(masks.missing | masks.unknown).bit_count() for _, masks in +self._tallied()} - {0}, reverse=True
+        )
+
+    def endangered(self, lacking: int, slots: frozenset[int], after_id: int, limit: int) -> list[int]:
+        """The next stripes that lack exactly so many shards, among them one of `slots`, ascending."""
+        found: list[int] = []
+        for part in segments(self._gaps, after_id + 1):
+            if len(found) < limit:
+                found += self._endangered_in(part, lacking, slots, limit - len(found))
+        return found
+
+    def _endangered_in(self, part: Segment, lacking: int, slots: frozenset[int], limit: int) -> list[int]:
+        gaps = part.masks.missing | part.masks.unknown
+        more = lacking - gaps.bit_count()
+        if more < 0:
+            return []
+        if more == 0 and slots & slots_of(gaps):
+            return [stripe for (stripe,) in self._store.all(_NO_MORE, gaps, part.lo, part.hi - 1, limit)]
+        # Slot by slot, along the index: what only absent drives lack may be a million rows.
+        asked = slots if more else frozenset[int]()
+        if more and slots & slots_of(gaps):
+            asked = frozenset(range(MAX_DRIVES))
+        rows = [self._store.all(_MORE, gaps, slot, part.lo, part.hi - 1, more, limit) for slot in asked]
+        return list(islice(dict.fromkeys(merge(*([stripe for (stripe,) in each] for each in rows))), limit))
 
     # ---- counters
 

@@ -130,10 +130,43 @@ def log_to(log: Path | None) -> None:
     handler: logging.Handler = logging.StreamHandler()
     if log is not None:
         handler = logging.handlers.RotatingFileHandler(log, maxBytes=LOG_BYTES, backupCount=1)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_formatter(to_file=log is not None))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+
+
+def _formatter(*, to_file: bool) -> logging.Formatter:
+    """ECFS_LOG=json: an object per line. To journald, which adds the time: the priority in front (sd-daemon(3))."""
+    if os.environ.get("ECFS_LOG") == "json":
+        return _JsonFormatter()
+    if not to_file and _is_journal(sys.stderr.fileno()):
+        return _JournalFormatter("%(name)s: %(message)s")
+    return logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _is_journal(descriptor: int) -> bool:
+    found = os.fstat(descriptor)
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        said = {
+            "at": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "from": record.name,
+            "text": record.getMessage(),
+        }
+        if record.exc_info:
+            said["error"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(said).decode()
+
+
+class _JournalFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        level = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3}.get(record.levelname, 2)
+        return "\n".join(f"<{level}>{line}" for line in super().format(record).splitlines())
 
 
 def log_file(name: str) -> Path:

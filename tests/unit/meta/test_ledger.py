@@ -186,3 +186,26 @@ def test_ids_of_late_epochs_are_counted(db):
     db.apply_outcome(Outcome(stripes=[(last, 1, 5, HASH, 1)], gaps={3: [(1, last, "missing")]}), 1)
     assert db.ledger.todo(9) == [(last, {0})]
     assert db.ledger.counts(NONE).missing == 1
+
+
+def stripes_of(gaps: list[Gap]) -> list[Gap]:
+    return [(stripe(lo), stripe(hi), kind) for lo, hi, kind in gaps]
+
+
+@settings(max_examples=60)
+@given(gap_lists(), gap_lists(), st.dictionaries(st.integers(1, 12), st.integers(1, 63)), st.integers(1, 4))
+def test_endangered_is_every_stripe_that_lacks_so_many(one, other, masks, limit):
+    with database() as db:
+        rows = [row(number, mask=masks.get(number, 0)) for number in range(1, 13)]
+        db.apply_outcome(Outcome(stripes=rows, gaps={1: stripes_of(one), 4: stripes_of(other)}), 1)
+        lacking = {stripe(number): db.ledger.missing_slots(stripe(number)) for number in range(1, 13)}
+        assert db.ledger.levels() == sorted({len(slots) for slots in lacking.values()} - {0}, reverse=True)
+        for asked in (frozenset({1}), frozenset({0, 4}), frozenset({2, 3, 5}), frozenset(range(6))):
+            for level in db.ledger.levels():
+                expected = [number for number, slots in lacking.items() if len(slots) == level and slots & asked]
+                found, after = [], 0
+                while page := db.ledger.endangered(level, asked, after, limit):
+                    assert len(page) <= limit
+                    found += page
+                    after = page[-1]
+                assert found == expected

@@ -175,7 +175,8 @@ def _compare(descriptor: int, key: str, buffers: Sequence[Buffer]) -> None:
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     offset = 0
     for buffer in buffers:
-        if read_exactly(descriptor, offset, len(buffer)) != memoryview(buffer).cast("B"):
+        # As bytes: with a memoryview Python compares item by item, thirty times as long and with the GIL held.
+        if read_exactly(descriptor, offset, len(buffer)) != bytes(buffer):
             raise ShardCorruptError(f"{key} does not read back as it was written")
         offset += len(buffer)
     if os.fstat(descriptor).st_size != offset:

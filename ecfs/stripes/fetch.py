@@ -14,11 +14,13 @@ from ecfs.stripes.fact import StripeFact
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a shard gave. blocks: number → verified data. flaw: why others of the asked blocks are not among them."""
+    """What a shard gave. blocks: number → verified data. flaw: why others of the asked blocks are not among them.
+    run: if the blocks are consecutive, and all there, their bytes as the drive gave them; else None."""
 
     header: ShardHeader
     blocks: dict[int, memoryview]
     flaw: ShardCorruptError | None
+    run: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Source:
         if header is None:
             ranges.insert(0, (0, HEADER_LENGTH))
         try:
-            answers = [memoryview(answer) for answer in await self.drive.read(self.fact.key, ranges)]
+            answers = await self.drive.read(self.fact.key, ranges)
         except ShardCorruptError as error:
             # One bad sector, or a cut-off end: without saying where, the drive refused everything that was asked.
             if len(numbers) == 1:
@@ -55,7 +57,7 @@ class Source:
         if len(answers) != len(ranges):
             raise self.corrupt(f"the drive answered {len(answers)} of {len(ranges)} ranges")
         if header is None:
-            header = self._header(answers.pop(0))
+            header = self._header(memoryview(answers.pop(0)))
         return self._check(header, runs, answers)
 
     async def _one_by_one(self, numbers: Sequence[int], header: ShardHeader | None, flaw: ShardCorruptError) -> Fetched:
@@ -94,10 +96,11 @@ class Source:
             raise self.corrupt(str(error)) from error
         return header
 
-    def _check(self, header: ShardHeader, runs: Sequence[range], answers: Sequence[memoryview]) -> Fetched:
+    def _check(self, header: ShardHeader, runs: Sequence[range], answers: Sequence[bytes]) -> Fetched:
         blocks: dict[int, memoryview] = {}
         flaw: ShardCorruptError | None = None
-        for run, answer in zip(runs, answers, strict=True):
+        for run, answered in zip(runs, answers, strict=True):
+            answer = memoryview(answered)
             for place, number in enumerate(run):
                 data = answer[place * BLOCK_SIZE : (place + 1) * BLOCK_SIZE]
                 try:
@@ -105,7 +108,7 @@ class Source:
                     blocks[number] = data
                 except CorruptError as error:
                     flaw = flaw or self.corrupt(str(error))
-        return Fetched(header, blocks, flaw)
+        return Fetched(header, blocks, flaw, answers[0] if flaw is None and len(answers) == 1 else None)
 
     def _range(self, run: range) -> tuple[int, int]:
         """Where blocks `run` lie in the shard: (offset, length) in bytes."""

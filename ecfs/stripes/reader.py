@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+import trio
 
 from ecfs.shard import Buffer
 from ecfs.stripes.access import DriveAccess, OnBad, ignore_bad
@@ -30,6 +33,7 @@ class StripeReader:
     ) -> None:
         self.cache = StripeCache() if cache is None else cache
         self._bad = BadShards(on_bad)
+        self._decoding: dict[int, trio.Lock] = {}
         self._context = ReadContext(access, pool_id, self.cache, Hedge(access, hedge_floor_s), self._bad)
 
     async def read(self, fact: StripeFact, offset: int, length: int, avoid: Collection[int] = ()) -> bytes:
@@ -38,7 +42,10 @@ class StripeReader:
         avoid: slots whose shard is recorded as missing; asked only if nothing else is left.
         Raises StripeLostError, ValueError for a range outside of the stripe.
         """
-        return b"".join(await self.read_buffers(fact, offset, length, avoid))
+        buffers = await self.read_buffers(fact, offset, length, avoid)
+        if len(buffers) == 1 and isinstance(buffers[0], bytes):
+            return buffers[0]
+        return b"".join(buffers)
 
     async def read_buffers(
         self, fact: StripeFact, offset: int, length: int, avoid: Collection[int] = ()
@@ -46,9 +53,25 @@ class StripeReader:
         """Like `read`, as consecutive pieces that are not copied."""
         pieces = list(fact.geometry.pieces(offset, length, fact.length))
         reading = Reading(self._context, fact, pieces, frozenset(avoid))
-        await reading.gather()
-        await reading.decode()
-        return [buffer for piece in pieces for buffer in reading.cut(piece)]
+        async with self._turn(fact.id, reading):
+            await reading.gather()
+            await reading.decode()
+        return reading.answer()
+
+    @asynccontextmanager
+    async def _turn(self, stripe_id: int, reading: Reading) -> AsyncIterator[None]:
+        """Who must decode does it alone: the next one finds the other shards' blocks in the cache. All at once, each
+        piece of a stripe in the kernel's read-ahead would fetch the same k shards."""
+        if reading.is_direct():
+            yield
+            return
+        lock = self._decoding.setdefault(stripe_id, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._decoding.pop(stripe_id, None)
 
     def forget(self, stripe_id: int) -> None:
         """The stripe is being deleted, or its shards were repaired: free the cache, report anew what is bad.

@@ -26,6 +26,7 @@ from ecfs.geometry import BLOCK_SIZE, Piece, blocks_covering
 from ecfs.shard import DATA_OFFSET, Buffer, check_block
 from ecfs.stripes.access import DriveAccess
 from ecfs.stripes.bad import BadShards
+from ecfs.stripes.blocks import Blocks
 from ecfs.stripes.cache import StripeCache
 from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.fetch import Fetched, Source
@@ -62,7 +63,7 @@ class Reading:
         self._context = context
         self._fact = fact
         self._avoid = avoid
-        self._good: dict[tuple[int, int], Buffer] = {}  # (index, row) -> verified block
+        self._blocks = Blocks(context.cache, fact, pieces)
         self._bad: dict[int, str] = {}  # index -> why nothing of it can be used
         self._bad_blocks: dict[tuple[int, int], str] = {}
         self._requests: set[_Request] = set()
@@ -72,19 +73,12 @@ class Reading:
         for piece in pieces:
             for row in blocks_covering(piece.offset, piece.length):
                 self._rows.setdefault(row, []).append(piece.index)
+        self._open = dict(self._rows)  # those that may still need something
 
     # ---- deciding ---------------------------------------------------------------------------------------
 
-    def _block(self, index: int, row: int) -> Buffer | None:
-        block = self._good.get((index, row))
-        if block is None:
-            block = self._context.cache.block(self._fact, index, row)
-            if block is not None:
-                self._good[index, row] = block
-        return block
-
     def _mark(self, index: int, row: int) -> Mark:
-        if self._block(index, row) is not None:
+        if self._blocks.get(index, row) is not None:
             return Mark.GOOD
         if index in self._bad or (index, row) in self._bad_blocks:
             return Mark.BAD
@@ -99,19 +93,20 @@ class Reading:
     def _step(self) -> tuple[dict[int, list[int]], bool]:
         """What to ask now (index → rows), and whether anything is still to be waited for."""
         ask: dict[int, list[int]] = {}
-        waiting = False
-        for row in self._rows:
+        for row in tuple(self._open):
             indexes, done = self._step_row(row)
-            waiting = waiting or not done
+            if done:
+                del self._open[row]  # for good: nothing that is verified is forgotten
             for index in indexes:
                 ask.setdefault(index, []).append(row)
-        return ask, waiting
+        return ask, bool(self._open)
 
     def _step_row(self, row: int) -> tuple[Collection[int], bool]:
         """Which indexes to ask for this row, and whether it is done: readable, decodable or lost."""
-        marks = {index: self._mark(index, row) for index in self._rows[row]}
-        if all(mark is Mark.GOOD for mark in marks.values()):
+        unread = [index for index in self._rows[row] if self._blocks.get(index, row) is None]
+        if not unread:
             return (), True
+        marks = {index: self._mark(index, row) for index in unread}
         direct = [index for index, mark in marks.items() if mark is Mark.UNASKED and self._is_welcome(index)]
         if direct:
             return direct, False
@@ -131,6 +126,13 @@ class Reading:
         if not self._order:
             self._order = sorted(range(self._fact.geometry.n), key=lambda index: (not self._is_welcome(index), index))
         return self._order
+
+    def is_direct(self) -> bool:
+        """Whether, as far as is known now, nothing must be decoded."""
+        readable = self._context.access.readable
+        wanted = {index for indexes in self._rows.values() for index in indexes}
+        away = [i for i in wanted if not self._is_welcome(i) or readable(self._fact.slot_of(i)) is None]
+        return all(self._blocks.get(i, row) is not None for i in away for row in self._rows if i in self._rows[row])
 
     # ---- asking -----------------------------------------------------------------------------------------
 
@@ -193,8 +195,9 @@ class Reading:
         self._context.access.drive_answered(slot)
         self._context.cache.put_header(self._fact, fetched.header)
         for row, data in fetched.blocks.items():
-            self._good[request.index, row] = data
-            self._context.cache.put_block(self._fact, request.index, row, data)
+            self._blocks.put(request.index, row, data)
+        if fetched.run is not None:
+            self._blocks.put_run(request.index, request.numbers[0], fetched.run)
         if not request.late:
             self._context.hedge.answered(slot)
         if fetched.flaw is not None:
@@ -217,23 +220,40 @@ class Reading:
 
     async def decode(self) -> None:
         """Compute what could not be read. Raises StripeLostError."""
-        for row, indexes in self._rows.items():
-            lost = [index for index in indexes if self._block(index, row) is None]
+        alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
+        for row in sorted(self._rows):
+            lost = tuple(index for index in self._rows[row] if self._blocks.get(index, row) is None)
             if lost:
-                await self._decode_row(row, lost)
+                alike.setdefault((self._sources(row), lost), []).append(row)
+        for (sources, lost), rows in alike.items():
+            await self._decode_rows(rows, sources, lost)
 
-    async def _decode_row(self, row: int, lost: Sequence[int]) -> None:
-        verdict = judge(self._fact.geometry.k, self._marks(row), self._preference())
-        if not verdict.sources:
+    def _sources(self, row: int) -> tuple[int, ...]:
+        """The k indexes to decode a row from. Raises StripeLostError."""
+        sources = judge(self._fact.geometry.k, self._marks(row), self._preference()).sources
+        if not sources:
             raise StripeLostError(self._fact.id, self._reasons(row))
-        sources = {index: self._good[index, row] for index in verdict.sources}
+        return sources
+
+    async def _decode_rows(self, rows: Sequence[int], sources: Sequence[int], lost: Sequence[int]) -> None:
+        """At once, for all rows that lack the same: the code works byte by byte."""
+        runs = {index: self._blocks.joined(index, rows) for index in sources}
         codec = Codec(self._fact.geometry.k, self._fact.geometry.m)
-        rebuilt = codec.rebuild(sources, len(sources[verdict.sources[0]]), lost)
-        if not all(self._is_plausible(index, row, data) for index, data in rebuilt.items()):
-            rebuilt = await self._restore_row(row, lost)
-        for index, data in rebuilt.items():
-            self._good[index, row] = data
-            self._context.cache.put_block(self._fact, index, row, data)
+        rebuilt = codec.rebuild(runs, len(runs[sources[0]]), lost)
+        blocks = {
+            (index, row): memoryview(run)[place * BLOCK_SIZE : (place + 1) * BLOCK_SIZE]
+            for index, run in rebuilt.items()
+            for place, row in enumerate(rows)
+        }
+        wrong = {row for (index, row), data in blocks.items() if not self._is_plausible(index, row, data)}
+        for (index, row), data in blocks.items():
+            if row not in wrong:
+                self._blocks.put(index, row, data)
+        for row in sorted(wrong):
+            await self._restore_row(row, lost)
+        if not wrong and rows[-1] - rows[0] == len(rows) - 1:
+            for index, run in rebuilt.items():
+                self._blocks.put_run(index, rows[0], run)
 
     def _is_plausible(self, index: int, row: int, data: Buffer) -> bool:
         """False if the lost shard's own header is known and its checksum says that this is not what was lost."""
@@ -246,7 +266,7 @@ class Reading:
             return False
         return True
 
-    async def _restore_row(self, row: int, lost: Sequence[int]) -> dict[int, bytes]:
+    async def _restore_row(self, row: int, lost: Sequence[int]) -> None:
         """Verified shards contradict each other: find the k that have the content hash. Raises StripeLostError."""
         slots = {self._fact.slot_of(index): index for index in lost}
         access, pool_id = self._context.access, self._context.pool_id
@@ -254,21 +274,14 @@ class Reading:
             self._fact, slots, access, pool_id, avoid=self._avoid, on_bad=self._context.bad.report
         )
         start = DATA_OFFSET + row * BLOCK_SIZE
-        return {index: b"".join(whole[slot])[start : start + BLOCK_SIZE] for slot, index in slots.items()}
+        for slot, index in slots.items():
+            self._blocks.put(index, row, b"".join(whole[slot])[start : start + BLOCK_SIZE])
 
     def _reasons(self, row: int) -> dict[int, str]:
         """Per slot, why its block of this row can't be used."""
         why = {index: text for (index, number), text in self._bad_blocks.items() if number == row} | self._bad
         return {self._fact.slot_of(index): text for index, text in why.items()}
 
-    def cut(self, piece: Piece) -> list[Buffer]:
-        """The bytes of a piece, out of its blocks."""
-        end = piece.offset + piece.length
-        buffers: list[Buffer] = []
-        for row in blocks_covering(piece.offset, piece.length):
-            start = row * BLOCK_SIZE
-            block = self._good[piece.index, row]
-            inner = slice(max(0, piece.offset - start), min(len(block), end - start))
-            whole = inner == slice(0, len(block))
-            buffers.append(block if whole else memoryview(block)[inner])
-        return buffers
+    def answer(self) -> list[Buffer]:
+        """The bytes that were asked for, as consecutive buffers."""
+        return self._blocks.answer()

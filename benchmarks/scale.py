@@ -1,0 +1,212 @@
+"""The same work in a pool of few files and in one of very many, in turn.
+
+    python -m benchmarks.scale fill DIRECTORY COUNT        makes a pool of COUNT small files in DIRECTORY
+    python -m benchmarks.scale measure FEW MANY --rounds 5 mounts both, measures, unmounts
+
+Filling goes past the kernel, so that a million files take minutes. A tenth of the files lie in one wide directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from benchmarks.report import cell
+from benchmarks.shell import drop_caches, run, settle
+from benchmarks.workloads import BLOCK, create_files, noise, timed
+from ecfs.clock import SystemClock
+from ecfs.fs.core import Caller
+from ecfs.fs.filesystem import FileSystem
+from ecfs.mount.making import make_pool, plan_pool
+from ecfs.mount.memory import keep_memory
+from ecfs.mount.volume import open_volume
+from ecfs.pool.poolfile import POOL_FILE, read_pool_file
+
+ME = Caller(0, 0)
+SIZE = 512
+"""Bytes of each file that fills a pool."""
+PER_DIRECTORY = 1000
+SAMPLE = 2000
+"""Files of one measurement."""
+ECFS = Path(__file__).parents[1] / ".venv" / "bin" / "ecfs"
+
+
+# ---- filling --------------------------------------------------------------------------------------------------------
+
+
+async def fill(base: Path, count: int, at_most: int) -> None:
+    """Make what is missing of a pool of `count` files, at most so many files now: a long filling can be interrupted."""
+    clock = SystemClock()
+    if (base / "pool" / POOL_FILE).exists():
+        file = read_pool_file(base / "pool" / POOL_FILE)
+    else:
+        drives = tuple(str(base / f"d{number}") for number in range(6))
+        file = await make_pool(plan_pool(base / "pool", 4, 2, drives), clock)
+    wanted = {"wide": count // 10} | {
+        f"d{first // PER_DIRECTORY}": min(PER_DIRECTORY, count - count // 10 - first)
+        for first in range(0, count - count // 10, PER_DIRECTORY)
+    }
+    async with open_volume(file, clock=clock, tell=print) as volume:
+        for name, size in wanted.items():
+            if volume.fs.namespace.lookup(1, name.encode()) is None and at_most > 0:
+                await _fill(volume.fs, name, size)
+                at_most -= size
+        print("complete" if at_most > 0 else "to be continued")
+
+
+async def _fill(fs: FileSystem, name: str, count: int) -> None:
+    directory = await fs.namespace.mkdir(1, name.encode(), 0o755, ME)
+    data = noise(SIZE)
+    for number in range(count):
+        inode = await fs.namespace.create(directory.ino, b"f%d" % number, 0o644, ME, exclusive=True)
+        handle = await fs.files.open(inode.ino, os.O_WRONLY, ME)
+        await fs.files.write(handle, 0, data)
+        await fs.files.release(handle)
+        if number % 100 == 0:
+            await trio.lowlevel.checkpoint()
+
+
+# ---- measuring ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Pool:
+    """A mounted pool that was filled."""
+
+    base: Path
+
+    @property
+    def root(self) -> Path:
+        return self.base / "mnt"
+
+    def mount(self) -> float:
+        """Seconds."""
+        self.root.mkdir(exist_ok=True)
+        with timed() as timer:
+            run(ECFS, "mount", self.base / "pool", self.root)
+        return timer.seconds
+
+    def umount(self) -> float:
+        with timed() as timer:
+            run(ECFS, "umount", self.root)
+        return timer.seconds
+
+    def rss_mib(self) -> float:
+        pid = subprocess.run(
+            ["pgrep", "-f", f"ecfs mount {self.base / 'pool'}"], capture_output=True, text=True, check=True
+        ).stdout.split()[0]
+        line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+    def directories(self) -> list[Path]:
+        return [Path(entry.path) for entry in os.scandir(self.root) if entry.name.startswith("d")]
+
+
+def create(pool: Pool, rng: random.Random) -> float:
+    directory = pool.root / f"new{rng.randrange(1 << 40)}"
+    directory.mkdir()
+    with timed() as timer:
+        create_files(directory, 0, SAMPLE, BLOCK)
+        settle(pool.root)
+    return SAMPLE / timer.seconds
+
+
+def stat_cold(pool: Pool, rng: random.Random) -> float:
+    chosen = rng.sample(pool.directories(), SAMPLE // PER_DIRECTORY)
+    drop_caches()
+    with timed() as timer:
+        for directory in chosen:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    entry.stat()
+    return SAMPLE / timer.seconds
+
+
+def read_cold(pool: Pool, rng: random.Random) -> float:
+    chosen = rng.choice(pool.directories())
+    drop_caches()
+    data = noise(SIZE)
+    with timed() as timer:
+        for number in range(PER_DIRECTORY):
+            if (chosen / f"f{number}").read_bytes() != data:
+                raise OSError(f"{chosen}/f{number} has other bytes")
+    return PER_DIRECTORY / timer.seconds
+
+
+def read_scattered(pool: Pool, rng: random.Random) -> float:
+    """One file each of many directories: other pages of the metadata, other stripes."""
+    directories = pool.directories()
+    chosen = [rng.choice(directories) / f"f{rng.randrange(PER_DIRECTORY)}" for _ in range(PER_DIRECTORY)]
+    drop_caches()
+    with timed() as timer:
+        for path in chosen:
+            path.read_bytes()
+    return PER_DIRECTORY / timer.seconds
+
+
+def list_wide(pool: Pool, rng: random.Random) -> float:
+    """Seconds of `ls -l` in the wide directory."""
+    drop_caches()
+    with timed() as timer:
+        run("ls", "-l", pool.root / "wide")
+    return timer.seconds
+
+
+MEASURES: dict[str, Callable[[Pool, random.Random], float]] = {
+    "create files/s": create,
+    "stat cold files/s": stat_cold,
+    "read cold files/s": read_cold,
+    "read scattered cold files/s": read_scattered,
+    "ls -l of the wide directory s": list_wide,
+}
+
+
+def measure(bases: list[Path], rounds: int) -> None:
+    pools = [Pool(base) for base in bases]
+    found: dict[str, dict[Path, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for pool in pools:
+        found["mount s"][pool.base].append(pool.mount())
+        found["RSS after mount MiB"][pool.base].append(pool.rss_mib())
+    rng = random.Random(time.time_ns())
+    for _ in range(rounds):
+        for name, work in MEASURES.items():
+            for pool in pools:
+                found[name][pool.base].append(work(pool, rng))
+    for pool in pools:
+        found["RSS at the end MiB"][pool.base].append(pool.rss_mib())
+        found["unmount s"][pool.base].append(pool.umount())
+    print("| row | " + " | ".join(base.name for base in bases) + " |\n|---|" + "--:|" * len(bases))
+    for name, values in found.items():
+        print(f"| {name} | " + " | ".join(cell(values[base]) for base in bases) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.scale", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    filling = commands.add_parser("fill")
+    filling.add_argument("directory", type=Path)
+    filling.add_argument("count", type=int)
+    filling.add_argument("--at-most", type=int, default=1 << 30, help="files to make now; call it again for the rest")
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("directories", type=Path, nargs="+")
+    measuring.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    keep_memory()
+    if options.command == "fill":
+        options.directory.mkdir(parents=True, exist_ok=True)
+        trio.run(fill, options.directory.absolute(), options.count, options.at_most)
+    else:
+        measure([directory.absolute() for directory in options.directories], options.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -24,7 +24,7 @@ from benchmarks.report import cell
 from benchmarks.shell import drop_caches, run, settle
 from benchmarks.workloads import BLOCK, create_files, noise, timed
 from ecfs.clock import SystemClock
-from ecfs.fs.core import Caller
+from ecfs.fs.caller import Caller
 from ecfs.fs.filesystem import FileSystem
 from ecfs.mount.making import make_pool, plan_pool
 from ecfs.mount.memory import keep_memory

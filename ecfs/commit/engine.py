@@ -49,6 +49,8 @@ class Engine:
         self.committed = 0
         """Commits that were finished."""
         self.last_commit_ns = 0
+        self.last_use = 0.0
+        """When programs last read or changed something, as trio counts seconds."""
         self.commit_time = Histogram()
         """From the freeze until acknowledged, a stall included."""
         self.bytes_read = self.bytes_written = 0
@@ -81,6 +83,7 @@ class Engine:
 
     async def admit(self, size: int, *, deleting: bool = False) -> None:
         """See `Admission`. Also the place where full stripes are sealed, since it lies outside of every transaction."""
+        self.last_use = trio.current_time()
         if self.dirty.total >= self.pool.settings.seal_at:
             self._seal_full()
         await self.admission.admit(size, deleting=deleting)
@@ -124,6 +127,7 @@ class Engine:
     # ---- FileData: reading ------------------------------------------------------------------------------
 
     async def read(self, ino: int, offset: int, length: int) -> bytes:
+        self.last_use = trio.current_time()
         self.bytes_read += length
         return await self.files.read(ino, offset, length)
 

@@ -15,6 +15,7 @@ from ecfs.errors import (
     ShardMissingError,
     StalledError,
 )
+from ecfs.heal.pace import Pace
 from ecfs.heal.part import Job, shard_size
 from ecfs.pool.members import Member
 from ecfs.stripes.fact import StripeFact
@@ -37,6 +38,7 @@ class StripeCheck:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        self._pace = Pace(job.ctx.engine)
 
     def total(self, after: int) -> int:
         """Bytes that the walk over stripes beyond `after` will verify, as far as the ledger knows now."""
@@ -71,7 +73,8 @@ class StripeCheck:
             if drive is None:
                 return
             try:
-                await check_shard(drive, fact, slot, pool.pool_id)
+                async with self._pace.turn():
+                    await check_shard(drive, fact, slot, pool.pool_id)
                 page.good.setdefault(fact.id, set()).add(slot)
             except (ShardMissingError, ShardCorruptError) as error:
                 page.bad.setdefault(fact.id, {})[slot] = error

@@ -48,19 +48,25 @@ class FileReader:
         overlay = list(file.pieces(offset, offset + length)) if file is not None else []
         if len(overlay) == 1 and len(overlay[0][1]) == length:
             return overlay[0][1]
-        answer = bytearray(length)
         with ExitStack() as pins:
-            loads = self._plan(ino, offset, length, answer, pins)
-            if len(loads) == 1 and loads[0].length == length and not overlay:
-                return await self._load(loads[0])
+            loads, here = self._plan(ino, offset, length, pins)
+            if not overlay and len(loads) + len(here) == 1:
+                # One source for all of it, the common case: nothing to put together.
+                if here and len(here[0][1]) == length:
+                    return here[0][1]
+                if loads and loads[0].length == length:
+                    return await self._load(loads[0])
+            answer = bytearray(length)
+            for into, payload in here:
+                answer[into : into + len(payload)] = payload
             await together(partial(self._load_into, load, answer) for load in loads)
         for at, piece in overlay:
             answer[at - offset : at - offset + len(piece)] = piece
         return bytes(answer)
 
-    def _plan(self, ino: int, offset: int, length: int, answer: bytearray, pins: ExitStack) -> list[_Load]:
-        """Fill in what is in memory; pin and list what must be fetched. No await."""
-        loads = []
+    def _plan(self, ino: int, offset: int, length: int, pins: ExitStack) -> tuple[list[_Load], list[tuple[int, bytes]]]:
+        """What must be fetched, pinned, and what is in memory, with its place in the answer. No await."""
+        loads, here = [], []
         for extent in self._pool.db.files.extents(ino, offset, offset + length):
             into = extent.offset - offset
             payload = self._in_memory(extent)
@@ -68,8 +74,8 @@ class FileReader:
                 pins.enter_context(self._pool.pins.pin(extent.source))
                 loads.append(_Load(self.fact(extent.source), extent.source_offset, extent.length, into))
             else:
-                answer[into : into + extent.length] = payload
-        return loads
+                here.append((into, payload))
+        return loads, here
 
     def _in_memory(self, extent: Extent) -> bytes | None:
         if extent.source < 0:

@@ -432,7 +432,7 @@ FAULTS = [
     Fault(
         "the drill believes what it read",
         "ecfs/heal/prove.py",
-        "        if data != memoryview(encoded.fragments[index])[FRAGMENT_HEADER:]:",
+        "        if bytes(data) != encoded.fragments[index][FRAGMENT_HEADER:]:",
         "        if False:",
         ("tests/unit/heal/test_drill.py",),
     ),

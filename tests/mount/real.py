@@ -61,11 +61,13 @@ class Pool:
 
 
 @contextlib.contextmanager
-def mounted_pool(folder: Path, options: str = "rw") -> Iterator[Pool]:
-    """Six directories, made into a pool by mounting them."""
+def mounted_pool(folder: Path, options: str = "rw", create: tuple[str, ...] = ()) -> Iterator[Pool]:
+    """Six directories, made into a pool by mounting them; or what `ecfs create` makes of the arguments `create`."""
     (folder / "drives").mkdir()
     with place(folder) as here:
         pool = Pool(here, options)
+        if create:
+            pool.ecfs("create", "drives", *create)
         pool.mount()
         yield pool
 

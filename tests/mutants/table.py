@@ -32,6 +32,7 @@ RANDOM = ("tests/sim/test_random_runs.py",)
 WRONG = ("tests/unit/heal/test_wrong_drives.py",)
 ORPHANS = ("tests/unit/heal/test_orphans.py",)
 DAMAGE = ("tests/unit/heal/test_damage.py", "-k", "shard")
+PINS = ("tests/rules/test_pin_rules.py",)
 LIMITS = ("tests/unit/heal/test_limits.py",)
 
 COMMITTER, GATHER, RECOVERY = "ecfs/commit/committer.py", "ecfs/journal/gather.py", "ecfs/journal/recovery.py"
@@ -435,6 +436,62 @@ FAULTS = [
         "        if bytes(data) != encoded.fragments[index][FRAGMENT_HEADER:]:",
         "        if False:",
         ("tests/unit/heal/test_drill.py",),
+    ),
+    Fault(
+        "R13 a read pins no stripe",
+        "ecfs/commit/reading.py",
+        "                pins.enter_context(self._pool.pins.pin(extent.source))\n",
+        "",
+        PINS,
+    ),
+    Fault(
+        "R13 the compactor swaps rows that are no longer as it read them",
+        "ecfs/meta/files.py",
+        "AND length = ? AND source = ? AND source_offset = ?",
+        "AND ? > 0 AND ? != 0 AND ? >= 0",
+        PINS,
+    ),
+    Fault(
+        "R13 scrub judges stripes that died while it looked",
+        "ecfs/heal/scrub_stripes.py",
+        "        facts = [fact for fact in page.facts if ctx.fact(fact.id) is not None]",
+        "        facts = page.facts",
+        ORPHANS,
+    ),
+    Fault(
+        "R10 a deleted drive is recreated on whatever disk lies there now",
+        "ecfs/heal/join.py",
+        "        if recorded and (here is None or here.filesystem != recorded):",
+        "        if False:",
+        WRONG,
+    ),
+    Fault(
+        "R10 a drive is recreated although stripes need what is away",
+        "ecfs/heal/join.py",
+        "        if ledger.counts(out).lost > ledger.counts(frozenset()).lost:",
+        "        if False:",
+        WRONG,
+    ),
+    Fault(
+        "R10 a pool is made where there was one",
+        "ecfs/mount/making.py",
+        "    return not (pool / POOL_FILE).exists()",
+        "    return True",
+        ("tests/unit/cli/test_pool_damage.py", "-k", "mount and all"),
+    ),
+    Fault(
+        "R22 a partly deleted place is filled whatever lies in it",
+        "ecfs/heal/restore.py",
+        "        if why := await self._foreign(slot, drive):",
+        "        if why := None:",
+        WRONG,
+    ),
+    Fault(
+        "R3 a stripe's id says nothing of the epoch",
+        "ecfs/commit/sealer.py",
+        "        return stripe_id(pool.writer.epoch, counter)",
+        "        return stripe_id(2, counter)",
+        HISTORY,
     ),
     # ---- space (R17, R23)
     Fault(

@@ -24,7 +24,7 @@ from ecfs.errors import EcfsError, UsageError
 from ecfs.fuse import EcfsOperations, fuse_options, mount_fuse, run_fuse, stop_fuse, unmount_fuse
 from ecfs.mount.locate import shown
 from ecfs.mount.making import make_pool, restore_pool_file
-from ecfs.mount.memory import keep_memory
+from ecfs.mount.memory import keep_memory, spare_collector
 from ecfs.mount.mountpoint import mount_on, raise_limits
 from ecfs.mount.options import MountOptions
 from ecfs.mount.page import serve_page
@@ -59,6 +59,7 @@ class Plan:
 async def serve(plan: Plan) -> bool:
     """Serve until the folder is unmounted or a signal asks to end. False if something could not be made durable."""
     keep_memory()
+    spare_collector()
     file = await _make(plan) if plan.create else plan.file
     entry = Mounted(file.pool_id, str(file.path), plan.point, os.getpid(), OPENING, plan.log)
 

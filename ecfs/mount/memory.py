@@ -19,7 +19,7 @@ _OWN_MAPPING = 32 << 20
 def spare_collector() -> None:
     """What was loaded until now stays for good: Python's garbage collector need not walk through it any more.
 
-    A full collection of the modules alone holds up every request for 10 to 25 ms, each time a quarter more objects live.
+    A full collection of the modules alone holds up every request for 10 to 25 ms, whenever a quarter more objects live.
     """
     gc.collect()
     gc.freeze()

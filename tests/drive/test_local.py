@@ -290,6 +290,21 @@ async def test_a_sync_given_up_voids_what_it_was_to_cover(drive: LocalDrive, mon
     assert drive._puts.generation == 1
 
 
+async def test_a_sync_in_the_thread_of_its_call_voids_what_it_fails_for(
+    drive: LocalDrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await drive.put(key(0), [b"data"])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails_with(errno.EIO))
+        with pytest.raises(DriveUnreachableError):
+            await trio.to_thread.run_sync(drive.syncing())
+    assert drive._puts.generation == 1
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    await trio.to_thread.run_sync(drive.syncing())
+    assert (Path(drive.url) / key(0)).stat().st_ino not in synced
+
+
 async def test_few_descriptors_are_open_however_many_puts(drive: LocalDrive) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for number in range(3 * local_puts.MAX_OPEN):

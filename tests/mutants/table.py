@@ -34,6 +34,7 @@ ORPHANS = ("tests/unit/heal/test_orphans.py",)
 DAMAGE = ("tests/unit/heal/test_damage.py", "-k", "shard")
 PINS = ("tests/rules/test_pin_rules.py",)
 LIMITS = ("tests/unit/heal/test_limits.py",)
+RESCUE = ("tests/rescue/test_damage.py", "tests/rescue/test_parts.py")
 
 COMMITTER, GATHER, RECOVERY = "ecfs/commit/committer.py", "ecfs/journal/gather.py", "ecfs/journal/recovery.py"
 
@@ -105,8 +106,17 @@ FAULTS = [
     Fault(
         "R21 a failed sync does not void its puts",
         "ecfs/drive/local.py",
+        "                # Cancelled counts as failed: nobody knows what became durable.\n"
         "                close_soon(puts.void())\n",
         "",
+        LOCAL,
+    ),
+    Fault(
+        "R21 a failed sync of a node does not void its puts",
+        "ecfs/drive/local.py",
+        "                    puts.settle()\n            except BaseException:\n"
+        "                close_soon(puts.void())\n",
+        "                    puts.settle()\n            except BaseException:\n",
         LOCAL,
     ),
     Fault(
@@ -514,5 +524,76 @@ FAULTS = [
         "        return usable is None or usable.free > size",
         "        return usable is None or usable.free > -1",
         CHECKPOINTS,
+    ),
+    # ---- where a drive may be made, what the kernel does not tell, ranges, stores, rescue (R10, R14, R18, R24, R25)
+    Fault(
+        "R10 a missing directory is recreated wherever it would lie now",
+        "ecfs/heal/join.py",
+        "        if recorded and (here is None or here.filesystem != recorded):",
+        "        if False:",
+        (*WRONG, "-k", "r10"),
+    ),
+    Fault(
+        "R14 nothing is committed when programs pause",
+        "ecfs/commit/engine.py",
+        "            due = min(self._last_change + settings.idle_commit_s, self._first_change + settings.max_commit_s)",
+        "            due = self._first_change + settings.max_commit_s",
+        COMMIT,
+    ),
+    Fault(
+        "R14 nothing is committed while programs go on",
+        "ecfs/commit/engine.py",
+        "            due = min(self._last_change + settings.idle_commit_s, self._first_change + settings.max_commit_s)",
+        "            due = self._last_change + settings.idle_commit_s",
+        COMMIT,
+    ),
+    Fault(
+        "R14 a mount does not wait for the daemon of the last one",
+        "ecfs/mount/patience.py",
+        "LEAVING_S if leaving else",
+        "0.0 if leaving else",
+        ("tests/mount/test_lifecycle.py",),
+    ),
+    Fault(
+        "R18 a rebuild forgets the rest of a range",
+        "ecfs/heal/ranges.py",
+        "    if first is not None and first < hi:",
+        "    if False:",
+        LIMITS,
+    ),
+    Fault(
+        "R24 a store that creates a name twice is used",
+        "ecfs/drive/bucket.py",
+        "        if not self._conditional:",
+        "        if False:",
+        ("tests/drive/test_bucket.py",),
+    ),
+    Fault(
+        "R25 rescue believes a shard's header",
+        "ecfs/rescue.py",
+        "    if blake2b(header[:HEADER_HASHED]) != header[HEADER_HASHED:]:\n        return None",
+        "    if False:\n        return None",
+        RESCUE,
+    ),
+    Fault(
+        "R25 rescue believes the blocks of a shard",
+        "ecfs/rescue.py",
+        "if crc == own}",
+        "if True}",
+        RESCUE,
+    ),
+    Fault(
+        "R25 rescue believes a record",
+        "ecfs/rescue.py",
+        '    if not whole or blake2b(b"ecfs record 1" + first.common + payload) != first.hash:',
+        "    if False:",
+        RESCUE,
+    ),
+    Fault(
+        "R25 rescue ignores that newer commits existed",
+        "ecfs/rescue.py",
+        "        if ahead > end.position[1] or proven > end.position or opened > end.position[0]:",
+        "        if False:",
+        RESCUE,
     ),
 ]

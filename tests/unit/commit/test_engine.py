@@ -58,6 +58,35 @@ async def test_what_was_synced_is_there_after_a_crash(pool: MemoryPool, size: in
         assert await engine.read(INO, 0, size) == payload
 
 
+async def test_r14_what_programs_wrote_is_durable_soon_after_they_pause(
+    pool: MemoryPool, autojump_clock: object
+) -> None:
+    """Who calls sync(2) and waits is answered by the kernel, which does not tell us."""
+    await trio.sleep(1)  # a clock that shows 0 is never met in the real world
+    async with pool.engine(clean=False) as engine:
+        await make_file(engine)
+        await write(engine, 0, data(5000))
+        await trio.sleep(engine.pool.settings.idle_commit_s * 1.5)
+    pool.crash()
+    async with pool.engine() as engine:
+        assert await engine.read(INO, 0, 5000) == data(5000)
+
+
+async def test_r14_what_programs_wrote_is_durable_after_a_while_although_they_go_on(
+    pool: MemoryPool, autojump_clock: object
+) -> None:
+    async with pool.engine(clean=False) as engine:
+        settings = engine.pool.settings
+        await make_file(engine)
+        await write(engine, 0, data(5000))
+        for number in range(int(settings.max_commit_s / settings.idle_commit_s * 2.5)):
+            await trio.sleep(settings.idle_commit_s / 2)
+            await write(engine, 10_000, data(10, number))
+    pool.crash()
+    async with pool.engine() as engine:
+        assert await engine.read(INO, 0, 5000) == data(5000)
+
+
 async def test_after_a_clean_close_nothing_is_replayed(pool: MemoryPool) -> None:
     async with pool.engine() as engine:
         await make_file(engine)

@@ -115,6 +115,17 @@ class Disasters:
                 if key in world.stores[place].names:
                     rot(world.stores[place], chance, key)
 
+    async def do_prune(self, step: Step, mount: Mount) -> None:
+        """Somebody deleted a part of a drive: directories of shards, the journal, everything but shards (R22)."""
+        store = self._harmed(step, silently=True)
+        if store is None:
+            return
+        kept = [("j/", "s/", "c/"), ("j/", "c/", "identity"), ("s/", "c/", "identity"), ("s/", "c/")][step.b % 4]
+        for key in [key for key in store.names if not key.startswith(kept)]:
+            store.drop(key)
+        if "s/" not in kept:
+            store.epochs.clear()
+
     async def do_lie(self, step: Step, mount: Mount) -> None:
         """From now on it answers a sync before anything is durable."""
         if store := self._harmed(step, silently=True):

@@ -10,6 +10,7 @@ from itertools import combinations
 import trio
 
 from ecfs.meta import cross_check
+from tests.sim.calamities import Calamities
 from tests.sim.client import Client
 from tests.sim.disasters import Disasters
 from tests.sim.healing import Healing, check_ledger
@@ -25,7 +26,7 @@ LIFE_S = 5_000
 """Simulated seconds that one mount may take: what lasts longer waits for ever."""
 LIVES_BETWEEN_COLLECTIONS = 10
 """Collecting takes as long as half a mount; what ten leave behind is some MiB."""
-IN_BACKGROUND = ("scrub", "replace", "compact")
+IN_BACKGROUND = ("scrub", "replace", "drill", "compact")
 """Steps that may go on while others follow."""
 PATIENCE = 12
 """Steps after which the power is cut in any case."""
@@ -45,6 +46,7 @@ class Driver:
         self.mount: Mount | None = None
         self.disasters = Disasters(world)
         self.healing = Healing(world)
+        self.calamities = Calamities(world, self.history)
         self.rivals = Rivals(world, self.history, self.model)
         self._contest: Step | None = None
 
@@ -71,6 +73,8 @@ class Driver:
     async def _life(self) -> None:
         if self.world.chance.random() < 0.3:
             await self._look_and_die()
+        if self.world.chance.random() < 0.3:
+            await self.calamities.happen()
         cut = await self._until_it_ends(self._mount_and_work)
         if cut:
             self.world.done["power cut"] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from ecfs.drive.shards import check_whole_shard
 from ecfs.errors import EcfsError, RefusedError
@@ -29,7 +30,7 @@ class Healing:
     async def do_scrub(self, step: Step, mount: Mount) -> None:
         """While whatever goes on goes on. It may be interrupted; it may not do harm."""
         try:
-            report = await mount.healer.scrub(dry_run=step.a % 5 == 0)
+            report = await mount.healer.scrub(dry_run=step.a % 5 == 0, rate=[None, 1e6, 1e8][step.b % 3])
         except EcfsError as error:
             self.world.done[f"scrub: {type(error).__name__}"] += 1
             return
@@ -39,6 +40,24 @@ class Healing:
         lost = [finding for finding in report.findings if finding.state == LOST]
         if lost and not self.world.reasons:
             raise Violation(f"a scrub says that something is lost: {lost[:3]}")
+
+    async def do_pause(self, step: Step, mount: Mount) -> None:
+        """What people do to a scrub that runs, or was interrupted."""
+        scrubbing = mount.healer.scrubbing
+        try:
+            [scrubbing.pause, scrubbing.resume, scrubbing.cancel][step.a % 3]()
+        except RefusedError:
+            self.world.done["pause: RefusedError"] += 1
+
+    async def do_drill(self, step: Step, mount: Mount) -> None:
+        """Whatever goes on: nothing may be called lost that is not."""
+        try:
+            report = await mount.healer.drill(full=step.a % 3 == 0, restart=step.b % 2 == 0)
+        except EcfsError as error:
+            self.world.done[f"drill: {type(error).__name__}"] += 1
+            return
+        if report.lost and not self.world.reasons:
+            raise Violation(f"a drill says that something is lost: {report.findings[:3]}")
 
     async def do_replace(self, step: Step, mount: Mount) -> None:
         slot = step.b % self.world.geometry.n
@@ -77,6 +96,8 @@ class Healing:
         await settled(mount)
         world.reasons.clear()
         report = ScrubReport()
+        with suppress(RefusedError):
+            mount.healer.scrubbing.cancel()  # one that was interrupted would go on from where it was
         for attempt in range(ATTEMPTS):
             await self._rejoined(mount, attempt)
             check_ledger(world, mount)
@@ -86,6 +107,7 @@ class Healing:
         else:
             raise Violation(f"after {ATTEMPTS} scrubs there is still something to do: {report.findings[:5]}")
         self._prove(mount)
+        await self._drilled(mount)
         self.adopt_places(mount)
         world.whole_again()
         world.done["mended"] += 1
@@ -120,6 +142,14 @@ class Healing:
             raise Violation(f"after mending the ledger says {counts}")
         for stripe, slot, content_hash in present_shards(mount):
             self._prove_shard(stripe, content_hash, slot, place_of(pool.members[slot].url))
+
+    async def _drilled(self, mount: Mount) -> None:
+        """A drill comes to the same verdict, from what it reads through the drives."""
+        if self.world.chance.random() < 0.5:
+            report = await mount.healer.drill(full=self.world.chance.random() < 0.3, restart=True)
+            if report.proven != report.stripes or report.found:
+                raise Violation(f"after mending a drill says {report.findings[:3]}")
+            self.world.done["drilled"] += 1
 
     def _prove_shard(self, stripe: int, content_hash: bytes, slot: int, place: int) -> None:
         key = shard_key("s", stripe)

@@ -83,6 +83,10 @@ class Image:
     exists: bool = True
     reachable: bool = True
 
+    def contents(self) -> dict[str, bytes]:
+        """Every file but the fence and notes that a look may leave."""
+        return {key: self.files[number][0] for key, number in self.names.items()}
+
 
 def take_image(store: MemoryStore, copies: Copies) -> Image:
     files: dict[int, tuple[bytes, int]] = {}

@@ -189,7 +189,7 @@ class World:
         self.pool_id = await create_pool(drives, self.geometry, clock=self.clock, scratch=self.scratch)
 
     @asynccontextmanager
-    async def mounted(self) -> AsyncIterator[Mount]:
+    async def mounted(self, *, accept_loss: bool = False) -> AsyncIterator[Mount]:
         """A process that opens the pool, serves it until the block ends, and is then killed."""
         drives = [self.handle(place) for place in self.places]
         opened = await open_pool(
@@ -198,6 +198,7 @@ class World:
             clock=self.clock,
             scratch=self.scratch,
             settings=self.settings,
+            accept_loss=accept_loss,
         )
         opened.in_thread = in_line
         opened.members.listeners.append(lambda event: self.weather.note(f"event: drive {event.slot} {event.text}"))
@@ -214,6 +215,21 @@ class World:
             with trio.CancelScope(shield=True):
                 for drive in [*drives, *(member.drive for member in opened.members if member.drive is not None)]:
                     await drive.close()
+            opened.db.close()
+
+    @asynccontextmanager
+    async def looked_at(self) -> AsyncIterator[FileSystem]:
+        """A process that opens the pool for reading only, as `ecfs status` and `ecfs get` do."""
+        drives = [self.wrapped(self.handle(place)) for place in self.places]
+        opened = await open_pool(
+            drives, pool_id=self.pool_id, clock=self.clock, scratch=self.scratch, settings=self.settings, read_only=True
+        )
+        opened.in_thread = in_line
+        try:
+            yield FileSystem(opened.db, Engine(opened), self.clock)
+        finally:
+            for drive in drives:
+                await drive.close()
             opened.db.close()
 
     def _healer(self, engine: Engine) -> Healer:

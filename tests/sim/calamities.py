@@ -1,0 +1,132 @@
+"""What no code survives, between two lives of the pool, and undone afterwards: it must be refused, or given up openly.
+
+More than m drives are away, or the same bytes rotted on all of them. None of it may end in anything but a clear error
+or a state that holds together, and what was only away must be found as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from ecfs.errors import EcfsError
+from ecfs.fs.filesystem import FileSystem
+from ecfs.meta import cross_check
+from tests.sim.history import History, Violation, read_tree
+from tests.sim.store import put_images, take_images
+from tests.sim.world import Mount, World
+
+
+def what(errors: BaseException) -> str:
+    """The name of the first error in a group."""
+    while isinstance(errors, BaseExceptionGroup):
+        errors = errors.exceptions[0]
+    return type(errors).__name__
+
+
+class Calamities:
+    """Each kind is a method; `happen` chooses one and puts the media back as they were."""
+
+    def __init__(self, world: World, history: History) -> None:
+        self.world = world
+        self.history = history
+
+    async def happen(self) -> None:
+        world = self.world
+        kinds = [self.look]
+        if not world.brittle and not world.suspects:
+            kinds += [self.too_few, self.journal_rots, self.superblocks_rot, self.checkpoints_gone]
+        await self._undone(world.chance.choice(kinds))
+
+    async def _undone(self, kind: Callable[[], Awaitable[None]]) -> None:
+        world = self.world
+        images = take_images(world.stores)
+        weather = world.weather.rates, world.weather.breeze
+        world.weather.rates, world.weather.breeze = {}, 0.0
+        try:
+            await kind()
+        finally:
+            put_images(world.stores, images)
+            world.kill()
+            world.weather.rates, world.weather.breeze = weather
+        world.done[f"calamity: {kind.__name__}"] += 1
+
+    async def look(self) -> None:
+        """No calamity: somebody looks without opening. It shows an allowed moment, and changes nothing."""
+        before = take_images(self.world.stores)
+        async with self.world.looked_at() as fs:
+            self.history.recovered(await read_tree(fs), "a look for reading only")
+        self._same(before)
+
+    async def too_few(self) -> None:
+        """More than m drives are away: refused, and what is here stays as it is."""
+        world, geometry = self.world, self.world.geometry
+        before = take_images(world.stores)
+        away = world.chance.sample(world.places, world.chance.randint(geometry.m + 1, geometry.n))
+        async with world.without(away):
+            for accept_loss in (False, True):
+                try:
+                    async with world.mounted(accept_loss=accept_loss):
+                        raise Violation(f"opened without places {away}")
+                except EcfsError as error:
+                    world.done[f"too few: {type(error).__name__}"] += 1
+        self._same(before)
+
+    def _same(self, before: object) -> None:
+        after = take_images(self.world.stores)
+        for place, (image, now) in enumerate(zip(before, after, strict=True)):  # type: ignore[call-overload]
+            if image.contents() != now.contents():
+                raise Violation(f"place {place} was changed by an opening that was refused or for reading only")
+
+    async def journal_rots(self) -> None:
+        """The same byte of the journal, on all drives."""
+        world = self.world
+        keys = sorted({key for place in world.places for key in world.stores[place].names if key.startswith("j/")})
+        key = world.chance.choice(keys)
+        longest = max(len(world.stores[place].names[key].data) for place in self._with(key))
+        at, bit = world.chance.randrange(longest), 1 << world.chance.randrange(8)
+        for place in self._with(key):
+            data = world.stores[place].names[key].data
+            if at < len(data):
+                data[at] ^= bit
+        await self._refused_or_whole()
+
+    async def superblocks_rot(self) -> None:
+        for place in self._with("superblock"):
+            self.world.stores[place].names["superblock"].data[self.world.chance.randrange(20)] ^= 1
+        await self._refused_or_whole()
+
+    async def checkpoints_gone(self) -> None:
+        """More shards of one stripe of a checkpoint than can be lost."""
+        keys = sorted({key for place in self.world.places for key in self.world.stores[place].names if key[:2] == "c/"})
+        if keys:
+            key = self.world.chance.choice(keys)
+            for place in self._with(key)[: self.world.geometry.m + 1]:
+                self.world.stores[place].drop(key)
+        await self._refused_or_whole()
+
+    def _with(self, key: str) -> list[int]:
+        return [place for place in self.world.places if key in self.world.stores[place].names]
+
+    async def _refused_or_whole(self) -> None:
+        """First as usual, then the loss is accepted: an error that says so, or metadata that agree with themselves."""
+        for accept_loss in (False, True):
+            try:
+                async with self.world.mounted(accept_loss=accept_loss) as mount:
+                    await self._holds_together(mount)
+            except* EcfsError as errors:
+                self.world.done[f"refused: {what(errors)}"] += 1
+            else:
+                self.world.done["went back" if accept_loss else "opened all the same"] += 1
+            self.world.kill()
+
+    async def _holds_together(self, mount: Mount) -> None:
+        if problems := list(cross_check(mount.engine.db)):
+            raise Violation(f"after a calamity the metadata disagree: {problems[:3]}")
+        await self._readable(mount.fs)
+
+    async def _readable(self, fs: FileSystem) -> None:
+        """What was deleted after the state that it went back to may be gone: an error, never other bytes."""
+        try:
+            await read_tree(fs)
+        except EcfsError as error:
+            self.world.done[f"lost with the newest commits: {type(error).__name__}"] += 1

@@ -552,7 +552,7 @@ FAULTS = [
         "ecfs/mount/patience.py",
         "LEAVING_S if leaving else",
         "0.0 if leaving else",
-        ("tests/mount/test_lifecycle.py",),
+        ("tests/mount/test_lifecycle.py", "-k", "waits"),
     ),
     Fault(
         "R18 a rebuild forgets the rest of a range",

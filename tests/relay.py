@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import partial
 
 import trio
@@ -11,13 +12,13 @@ PATIENCE_S = 20
 
 
 class Relay:
-    """Listens on `port` and passes everything on to the node at `target`.
+    """Listens on `port` and passes everything on to the node at port `target` of `host`.
 
     delay_s: each piece is passed on so much later. frozen: nothing is passed on, connections stay open (half-open).
     refusing: new connections are closed at once. sent, received: bytes to the node, and from it.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, host: str = "127.0.0.1") -> None:
         self.delay_s = 0.0
         self.frozen = False
         self.refusing = False
@@ -25,6 +26,7 @@ class Relay:
         self.received = 0
         self.port = 0
         self._target = target
+        self._host = host
         self._open: set[trio.SocketStream] = set()
         self._up = threading.Event()
         self._thread = threading.Thread(target=trio.run, args=(self._run,), daemon=True)
@@ -59,7 +61,7 @@ class Relay:
         if self.refusing:
             return
         try:
-            node = await trio.open_tcp_stream("127.0.0.1", self._target)
+            node = await trio.open_tcp_stream(self._host, self._target)
         except OSError:
             return
         self._open |= {client, node}
@@ -73,17 +75,30 @@ class Relay:
     async def _pass_on(
         self, scope: trio.CancelScope, source: trio.SocketStream, sink: trio.SocketStream, *, to_node: bool
     ) -> None:
-        try:
-            async for data in source:
-                if self.delay_s:
-                    await trio.sleep(self.delay_s)
+        """What arrives meanwhile is late by as much, not by the sum."""
+        send, receive = trio.open_memory_channel[tuple[float, bytes | bytearray]](1000)
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async with trio.open_nursery() as nursery, send:
+                nursery.start_soon(self._deliver, receive, sink, scope)
+                async for data in source:
+                    if to_node:
+                        self.sent += len(data)
+                    else:
+                        self.received += len(data)
+                    await send.send((trio.current_time() + self.delay_s, data))
+        scope.cancel()
+
+    async def _deliver(
+        self,
+        pieces: trio.MemoryReceiveChannel[tuple[float, bytes | bytearray]],
+        sink: trio.SocketStream,
+        scope: trio.CancelScope,
+    ) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for due, data in pieces:
+                await trio.sleep_until(due)
                 while self.frozen:
                     await trio.sleep(0.02)
-                if to_node:
-                    self.sent += len(data)
-                else:
-                    self.received += len(data)
                 await sink.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
+            return
         scope.cancel()

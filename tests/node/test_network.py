@@ -1,13 +1,11 @@
-"""Nodes with addresses of their own: pulled cables, lost packets, partitions. Minutes, and root: `make soak`."""
+"""Nodes with addresses of their own: pulled cables, lost packets, delay, partitions. Minutes, and root: `make soak`."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +13,9 @@ import pytest
 from tests.mount.conftest import tree as tree
 from tests.mount.real import Pool, assert_same, call
 from tests.node.network import Network, is_root, pool_on_network
+from tests.node.workers import Worker, report, working
 
-pytestmark = [pytest.mark.mount, pytest.mark.soak]
+pytestmark = [pytest.mark.mount, pytest.mark.soak, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -27,111 +26,98 @@ def six(tmp_path: Path) -> Iterator[tuple[Pool, Network]]:
         yield made
 
 
-def state(pool: Pool) -> str:
-    return str(json.loads(pool.ecfs("status", "--json", "mnt", status=None))["state"])
+def status(pool: Pool) -> dict[str, object]:
+    return dict(json.loads(pool.ecfs("status", "--json", "mnt", status=None)))
 
 
-def until(pool: Pool, wanted: str, seconds: float = 60) -> None:
+def until_healthy(pool: Pool, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
-    while state(pool) != wanted:
+    while status(pool)["state"] != "healthy":
         assert time.monotonic() < deadline, pool.ecfs("status", "mnt", status=None)
         time.sleep(0.5)
 
 
-class Writer(threading.Thread):
-    """Writes and syncs small files; remembers which were acknowledged, what failed, and the longest wait."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(daemon=True)
-        self.folder = folder
-        self.ending = threading.Event()
-        self.acknowledged: list[int] = []
-        self.errors: list[OSError] = []
-        self.longest = 0.0
-
-    def run(self) -> None:
-        number = 0
-        while not self.ending.is_set():
-            number += 1
-            began = time.monotonic()
-            try:
-                with (self.folder / f"f{number}").open("wb") as file:
-                    file.write(body(number))
-                    file.flush()
-                    os.fsync(file.fileno())
-                self.acknowledged.append(number)
-            except OSError as error:
-                self.errors.append(error)
-                time.sleep(0.2)
-            self.longest = max(self.longest, time.monotonic() - began)
-
-    def check(self) -> None:
-        """Nothing that was acknowledged is lost."""
-        for number in self.acknowledged:
-            assert (self.folder / f"f{number}").read_bytes() == body(number)
+def check_all(pool: Pool, workers: list[Worker]) -> None:
+    """Nothing is wrong anywhere, and what was acknowledged is there after everything was forgotten."""
+    print(report(workers))
+    assert "nothing was wrong" in pool.ecfs("scrub", "--no-progress", "mnt")
+    pool.remount()
+    for worker in workers:
+        assert worker.acknowledged
+        worker.check()
 
 
-def body(number: int) -> bytes:
-    return f"{number};".encode() * (100 if number % 7 else 60_000)
+Weather = Callable[[Network], None]
+SURVIVED: dict[str, tuple[Weather, Weather]] = {
+    "two cables": (lambda net: net.pull(1, 4), lambda net: net.plug(1, 4)),
+    "partition from two": (lambda net: net.part(0, 3), lambda net: net.join()),
+    "a third of the packets lost": (lambda net: net.drop(3, 30), lambda net: net.clear(3)),
+    "200 ms delay": (lambda net: net.delay(0.2), lambda net: net.delay(0)),
+}
+"""How bad weather begins, and how it ends."""
 
 
-@contextlib.contextmanager
-def writing(pool: Pool) -> Iterator[Writer]:
-    writer = Writer(pool.mnt)
-    writer.start()
-    try:
-        yield writer
-    finally:
-        writer.ending.set()
-        writer.join(120)
-
-
-def test_two_cables_out_cost_no_error_and_little_time(six: tuple[Pool, Network], tree: Path) -> None:
+@pytest.mark.parametrize("weather", SURVIVED)
+def test_up_to_two_nodes_in_bad_weather_cost_no_error(six: tuple[Pool, Network], weather: str, tree: Path) -> None:
     pool, net = six
-    with writing(pool) as writer:
-        time.sleep(2)
-        net.pull(1)
+    begin, end = SURVIVED[weather]
+    with working(pool) as workers:
+        time.sleep(3)
+        begin(net)
         call("cp", "-a", tree, pool.mnt / "during")
-        net.pull(4)
         time.sleep(15)
         assert_same(tree, pool.mnt / "during")
-        net.plug(1, 4)
-        until(pool, "healthy")
-    assert writer.errors == []
-    print(f"longest wait: {writer.longest:.2f} s")
-    assert writer.longest < 8
-    assert "nothing was wrong" in pool.ecfs("scrub", "--no-progress", "mnt")
-    pool.remount()
-    writer.check()
-
-
-def test_three_cables_out_refuse_changes_and_lose_nothing(six: tuple[Pool, Network]) -> None:
-    pool, net = six
-    with writing(pool) as writer:
-        time.sleep(2)
-        net.pull(0, 2, 5)
-        time.sleep(20)
-        assert writer.errors
-        before = len(writer.acknowledged)
-        net.plug(0, 2, 5)
-        until(pool, "healthy", 120)
-        time.sleep(3)
-        assert len(writer.acknowledged) > before, "writing went on by itself"
-    pool.remount()
-    writer.check()
-    assert "nothing was wrong" in pool.ecfs("scrub", "--no-progress", "mnt")
-
-
-def test_a_third_of_one_nodes_packets_is_lost(six: tuple[Pool, Network], tree: Path) -> None:
-    pool, net = six
-    net.drop(3, 30)
-    with writing(pool) as writer:
-        call("cp", "-a", tree, pool.mnt / "during")
-        time.sleep(20)
-        assert_same(tree, pool.mnt / "during")
-        net.clear(3)
-        until(pool, "healthy", 120)
-    assert writer.errors == []
-    pool.remount()
-    writer.check()
+        end(net)
+        until_healthy(pool)
+    assert [worker.errors for worker in workers] == [[], [], []]
+    check_all(pool, workers)
     assert_same(tree, pool.mnt / "during")
+
+
+def test_one_cable_after_the_other(six: tuple[Pool, Network]) -> None:
+    """The second one while the first is still being waited for: the worst case for a program."""
+    pool, net = six
+    with working(pool) as workers:
+        time.sleep(3)
+        net.pull(1)
+        time.sleep(1)
+        net.pull(4)
+        time.sleep(15)
+        net.plug(1, 4)
+        until_healthy(pool)
+    assert [worker.errors for worker in workers] == [[], [], []]
+    check_all(pool, workers)
+
+
+REFUSED: dict[str, tuple[Weather, Weather]] = {
+    "three cables": (lambda net: net.pull(0, 2, 5), lambda net: net.plug(0, 2, 5)),
+    "partition from three": (lambda net: net.part(0, 2, 5), lambda net: net.join()),
+}
+
+
+@pytest.mark.parametrize("weather", REFUSED)
+def test_three_nodes_out_refuse_changes_and_lose_nothing(six: tuple[Pool, Network], weather: str, tree: Path) -> None:
+    pool, net = six
+    begin, end = REFUSED[weather]
+    with working(pool) as workers:
+        time.sleep(3)
+        begin(net)
+        time.sleep(20)
+        assert all(clean(error) for worker in workers for error in worker.errors)
+        assert any(worker.errors for worker in workers)
+        with contextlib.suppress(OSError):
+            (pool.mnt / "refused").write_bytes(b"data")
+        before = [len(worker.acknowledged) for worker in workers]
+        end(net)
+        until_healthy(pool)
+        deadline = time.monotonic() + 60
+        while any(len(w.acknowledged) <= count for w, count in zip(workers, before, strict=True)):
+            assert time.monotonic() < deadline, "work went on by itself"
+            time.sleep(0.5)
+    check_all(pool, workers)
+    call("cp", "-a", tree, pool.mnt / "afterwards")
+
+
+def clean(error: Exception) -> bool:
+    """What programs are told: EIO or EROFS, or what they make of it."""
+    return not isinstance(error, OSError) or error.errno in (5, 30)

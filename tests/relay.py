@@ -77,9 +77,9 @@ class Relay:
     ) -> None:
         """What arrives meanwhile is late by as much, not by the sum."""
         send, receive = trio.open_memory_channel[tuple[float, bytes | bytearray]](1000)
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            async with trio.open_nursery() as nursery, send:
-                nursery.start_soon(self._deliver, receive, sink, scope)
+        async with trio.open_nursery() as nursery, send:
+            nursery.start_soon(self._deliver, receive, sink, scope)
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 async for data in source:
                     if to_node:
                         self.sent += len(data)

@@ -13,19 +13,20 @@ from tests.s3_server import s3_endpoint as s3_endpoint
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every test of a pool runs on each kind of drives. Marks say otherwise: `directories` is about directories,
-    `core` runs on buckets, too, and on all kinds in ``make test``; what is left runs in ``make soak``."""
+    """Every test of a pool runs on each kind of drives, on buckets only the core, and in ``make test`` on directories
+    only. Marks say otherwise: `directories` is about directories, `core` belongs to the core, `everywhere` does too
+    and runs on all kinds in ``make test``."""
     if "made_of" not in metafunc.fixturenames:
         return
     marks = {mark.name for mark in metafunc.definition.iter_markers()}
     kinds = [kind for kind in KINDS if kind == DIRECTORIES or "directories" not in marks]
-    late = () if "core" in marks else (pytest.mark.soak, pytest.mark.timeout(600))
+    late = (pytest.mark.timeout(600), *(() if "everywhere" in marks else (pytest.mark.soak,)))
     metafunc.parametrize(
         "made_of",
         [
             pytest.param(kind, marks=() if kind == DIRECTORIES else late)
             for kind in kinds
-            if kind != BUCKETS or "core" in marks
+            if kind != BUCKETS or marks & {"core", "everywhere"}
         ],
         ids=str,
     )

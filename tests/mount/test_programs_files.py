@@ -27,6 +27,7 @@ pytestmark = pytest.mark.mount
 PAGE = 4096
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 def test_sqlite_keeps_every_commit_through_lost_drives_and_a_killed_daemon(journal: str, pool: Pool) -> None:
     path = pool.mnt / "database"

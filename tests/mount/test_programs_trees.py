@@ -189,6 +189,7 @@ def test_gcc_builds_a_library_and_a_program(pool: Pool) -> None:
     assert "part3.o" in call("make", cwd=pool.mnt)
 
 
+@pytest.mark.core
 def test_git_of_many_commits_clone_gc_and_fsck(pool: Pool, tree: Path) -> None:
     repository, clone = pool.mnt / "repository", pool.mnt / "clone"
     git = ("git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "gc.auto=0")

@@ -137,6 +137,6 @@ def divide(buffers: Sequence[memoryview], lengths: Sequence[int]) -> list[bytes]
     """The concatenated buffers, cut into pieces of these lengths, which must add up."""
     if len(buffers) == 1 and len(lengths) == 1:
         return [bytes(buffers[0])]
-    whole = memoryview(b"".join(buffers))
+    whole = buffers[0] if len(buffers) == 1 else memoryview(b"".join(buffers))
     ends = [sum(lengths[: number + 1]) for number in range(len(lengths))]
     return [bytes(whole[end - length : end]) for end, length in zip(ends, lengths, strict=True)]

@@ -284,7 +284,8 @@ class Drive(ABC):
     async def append(self, segment: str, offset: int, record: Buffer) -> None:
         """Write `record` at `offset` of a segment (created at offset 0), durable on return, name included.
 
-        Offsets are the caller's, and must be where the segment ends. A segment after a failed or timed-out append is
+        Offsets are the caller's, and must be where the segment ends. The last byte of a record is not zero: a drive may
+        keep zeros behind the end, which no other call shows. A segment after a failed or timed-out append is
         never appended to again: DriveUnreachableError (R20). Raises ShardExistsError (offset 0 of a segment that is
         there), DriveFullError, DriveUnreachableError (also: the segment does not end at `offset`), DriveFencedError.
         """

@@ -12,6 +12,8 @@ from ecfs.drive.base import BLOB_NAMES, KEY_PATTERN, Entry
 from ecfs.drive.held import open_directory
 from ecfs.drive.local_lock import NOTE
 from ecfs.drive.local_root import FENCE, Root
+from ecfs.drive.local_segments import DIRECTORY as SEGMENTS
+from ecfs.drive.local_segments import records_end
 
 CHUNK = 512
 """Names per thread hop: a million names never lie in memory at once."""
@@ -34,7 +36,20 @@ def entries(root: Root, prefix: str) -> Entries:
         for name, found in _files(root, directory):
             key = f"{directory}/{name}"
             if KEY_PATTERN.fullmatch(key) and stat.S_ISREG(found.st_mode):
-                yield Entry(key, found.st_size)
+                yield Entry(key, _length(root, key) if directory == SEGMENTS else found.st_size)
+
+
+def _length(root: Root, segment: str) -> int:
+    """Bytes of a segment's records, without the zeros ahead."""
+    with root.directory.use() as held:
+        try:
+            descriptor = os.open(segment, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=held)
+        except FileNotFoundError:
+            return 0  # deleted since
+    try:
+        return records_end(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _directories(root: Root, prefix: str) -> Iterator[str]:

@@ -37,6 +37,8 @@ class Root:
         self.path = path
         self.directory = directory
         self._token = token
+        with directory.use() as root:
+            self._held = os.fstat(root)
         self._fence: tuple[tuple[int, int, int] | None, Writer] = (None, fence.NOBODY)
 
     @classmethod
@@ -48,23 +50,21 @@ class Root:
 
         A directory deleted or unmounted under an open descriptor goes on taking writes: such a write is no copy (R21).
         """
-        with self.directory.use() as root:
-            held = os.fstat(root)
         try:
             found = os.stat(self.path)
         except FileNotFoundError as error:
             raise DriveUnreachableError(f"{self.path} was deleted or unmounted") from error
-        if not same_file(held, found):
+        if not same_file(self._held, found):
             raise DriveUnreachableError(f"{self.path} leads to another directory than the one that was opened")
 
-    def check_file(self, name: str, descriptor: int) -> None:
-        """Raise DriveUnreachableError unless `name` still leads to this open file."""
+    def check_file(self, name: str, held: os.stat_result) -> None:
+        """Raise DriveUnreachableError unless `name` still leads to the file whose descriptor said `held`."""
         with self.directory.use() as root:
             try:
                 found = os.stat(name, dir_fd=root, follow_symlinks=False)
             except FileNotFoundError as error:
                 raise DriveUnreachableError(f"{name} was deleted while it was written") from error
-        if not same_file(os.fstat(descriptor), found):
+        if not same_file(held, found):
             raise DriveUnreachableError(f"{name} was exchanged while it was written")
 
     def temporary_name(self) -> str:
@@ -99,7 +99,7 @@ class Root:
                 os.fsync(descriptor)
                 os.rename(temporary, name, src_dir_fd=root, dst_dir_fd=root)
                 os.fsync(root)
-                self.check_file(name, descriptor)
+                self.check_file(name, os.fstat(descriptor))
             except BaseException:
                 unlink_quietly(temporary, root)
                 raise

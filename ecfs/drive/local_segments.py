@@ -1,4 +1,9 @@
-"""Journal segments on a local disk: appended, durable at once, given up for ever after a failure (R20)."""
+"""Journal segments on a local disk: appended, durable at once, given up for ever after a failure (R20).
+
+A short record that makes the file longer is written with zeros behind it. The records after it then overwrite zeros,
+and making them durable needs no transaction of the file system: one write to the disk instead of several. The zeros
+are never shown: a segment ends behind its last byte that is not zero, and no record ends with one.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ecfs.drive.base import Buffer
-from ecfs.drive.held import Held, create_file, held_descriptor, sync_directory, write_all
+from ecfs.drive.held import Held, create_file, held_descriptor, read_exactly, sync_directory, write_all
 from ecfs.drive.local_root import Root
 from ecfs.drive.local_threads import close_soon
+from ecfs.drive.translate import FULL
 from ecfs.errors import DriveUnreachableError
 
 DIRECTORY = "j"
+AHEAD = 1 << 20
+"""Files grow to a multiple of this many bytes: zeros for some 1,500 small records."""
+SHORT = 64 * 1024
+"""A longer record costs more than the transaction does, and would soon use up the zeros: it gets none."""
+_ZEROS = bytes(AHEAD)
 
 
 class Segments:
@@ -66,6 +77,9 @@ class Segment:
         self._guard = threading.Lock()
         self._file: Held[int] | None = None
         self._sealed = False
+        self._end = 0
+        self._size = 0
+        """Bytes of records, and of the file: zeros lie between."""
 
     def seal(self) -> list[Held[int]]:
         """Let no append begin to write from now on. Returns the descriptor to close, if it is open."""
@@ -75,18 +89,32 @@ class Segment:
         return [] if file is None else [file]
 
     def append(self, root: Root, offset: int, record: Buffer) -> None:
+        if not record or record[-1] == 0:
+            raise ValueError("a record must not end with a zero")  # the zeros ahead would swallow it
         with self._open(root, offset).use() as descriptor:
-            size = os.fstat(descriptor).st_size
-            if size != offset:
+            held = os.fstat(descriptor)
+            if (offset, held.st_size) != (self._end, self._size):
                 # Shorter: what was acknowledged is gone. Longer: another writer. Neither may count as a copy.
-                raise DriveUnreachableError(f"the segment has {size} bytes where {offset} were written")
-            write_all(descriptor, [record], offset)
+                raise DriveUnreachableError(f"the segment does not end at {offset} ({held.st_size} bytes)")
+            self._write(descriptor, offset, record)
             os.fdatasync(descriptor)
             if offset == 0:
                 with root.directory.use() as directory:
                     sync_directory(DIRECTORY, directory)
-            root.check_file(self.name, descriptor)
+            root.check_file(self.name, held)
         root.check()
+
+    def _write(self, descriptor: int, offset: int, record: Buffer) -> None:
+        """Write a record; where that makes the file longer and the record is short, with zeros behind it."""
+        end = offset + len(record)
+        ahead = -end % AHEAD if end > self._size and len(record) <= SHORT else 0
+        try:
+            write_all(descriptor, [record, memoryview(_ZEROS)[:ahead]], offset)
+        except OSError as error:
+            if not ahead or error.errno not in FULL:
+                raise
+            write_all(descriptor, [record], offset)
+        self._end, self._size = end, os.fstat(descriptor).st_size
 
     def _open(self, root: Root, offset: int) -> Held[int]:
         with self._guard:
@@ -94,6 +122,9 @@ class Segment:
                 return self._file
         with root.directory.use() as directory:
             file = held_descriptor(_open_segment(self.name, directory, offset))
+        if offset:
+            with file.use() as descriptor:
+                self._end, self._size = records_end(descriptor), os.fstat(descriptor).st_size
         with self._guard:
             if not self._sealed:
                 self._file = file
@@ -107,3 +138,15 @@ def _open_segment(name: str, directory: int, offset: int) -> int:
     if offset == 0:
         return create_file(name, directory)
     return os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+
+
+def records_end(descriptor: int) -> int:
+    """Where the records of a segment end: behind the last byte that is not zero."""
+    end = os.fstat(descriptor).st_size
+    while end:
+        start = max(end - SHORT, 0)
+        found = len(read_exactly(descriptor, start, end - start).rstrip(b"\0"))
+        if found:
+            return start + found
+        end = start
+    return 0

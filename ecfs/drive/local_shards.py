@@ -12,6 +12,8 @@ from ecfs.drive.local_create import IDENTITY
 from ecfs.drive.local_listing import EPOCH, LAYOUT
 from ecfs.drive.local_puts import Puts
 from ecfs.drive.local_root import Root
+from ecfs.drive.local_segments import DIRECTORY as SEGMENTS
+from ecfs.drive.local_segments import records_end
 from ecfs.drive.shards import check_whole_shard
 from ecfs.drive.translate import disk_answers
 from ecfs.errors import ShardCorruptError
@@ -51,8 +53,9 @@ def _remove_if_empty(name: str, root: int) -> None:
 
 def read(root: Root, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     """Each (offset, length), length -1 to the end. Raises ShardCorruptError if the file is shorter."""
+    read_one = _read_records if key.startswith(f"{SEGMENTS}/") else _read_range
     with _opened(root, key) as descriptor:
-        return [_read_range(descriptor, offset, length) for offset, length in ranges]
+        return [read_one(descriptor, offset, length) for offset, length in ranges]
 
 
 def _read_range(descriptor: int, offset: int, length: int) -> bytes:
@@ -63,6 +66,16 @@ def _read_range(descriptor: int, offset: int, length: int) -> bytes:
     data = read_exactly(descriptor, offset, length)
     if len(data) < length:
         raise ShardCorruptError(f"the file ends at {offset + len(data)}, {length} bytes at {offset} were asked for")
+    return data
+
+
+def _read_records(descriptor: int, offset: int, length: int) -> bytes:
+    """Of a segment, whose end is that of its records: the zeros ahead are not there for anybody."""
+    data = _read_range(descriptor, offset, length)
+    if length < 0:
+        return data.rstrip(b"\0")
+    if data.endswith(b"\0") and offset + length > (end := records_end(descriptor)):
+        raise ShardCorruptError(f"the records end at {end}, {length} bytes at {offset} were asked for")
     return data
 
 

@@ -67,7 +67,7 @@ class Run:
         self.put = {}
 
     async def _append(self) -> None:
-        record = self.chance.randbytes(self.chance.choice([50, 3000]))
+        record = self.chance.randbytes(self.chance.choice([50, 3000])) + b"}"  # none ends with a zero
         await self.drive.append("j/00000001.000000", len(self.journal), record)
         self.journal += record
 

@@ -122,7 +122,7 @@ FAULTS = [
     Fault(
         "R21 writing into a deleted directory counts",
         "ecfs/drive/local_root.py",
-        "        if not same_file(held, found):",
+        "        if not same_file(self._held, found):",
         "        if False:",
         ("tests/drive/test_local_place.py", "tests/drive/test_local.py"),
     ),

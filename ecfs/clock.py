@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -38,6 +39,11 @@ class SystemClock:
 
     def token(self, size: int) -> bytes:
         return os.urandom(size)
+
+
+def monotonic_for_threads() -> Callable[[], float]:
+    """What trio waits by, to be asked from any thread. Called in the event loop."""
+    return trio.lowlevel.current_clock().current_time
 
 
 def local_text(wall_ns: int, *, seconds: bool = False) -> str:

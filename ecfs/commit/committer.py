@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from msgspec import structs
 
+from ecfs.commit.appending import Appender
 from ecfs.commit.sealed import SealedStripe, SealedStripes
 from ecfs.commit.sealer import Sealer
 from ecfs.commit.settle import Settler
@@ -61,6 +62,7 @@ class Committer:
         self._sealed = sealed
         self._sealer = sealer
         self._settler = settler
+        self._appender = Appender(pool, settler)
         self._unfrozen: list[SealedStripe] = []
         self._outcome = Outcome()
         self.events = EventLog(pool.members, pool.db.drives)
@@ -242,7 +244,7 @@ class Committer:
             targets = self._targets(commit)
             if all(appended.get(member.slot) == member.incarnation for member in targets):
                 return
-            await self._settler.append(record, targets, appended)
+            await self._appender.append(record, targets, appended)
 
     def _targets(self, commit: Commit) -> list[Member]:
         """Who must have shards and records: W ∩ up, and the drives that this very commit puts into W."""

@@ -24,8 +24,9 @@ class Reaper:
 
     def bury(self, stripes: list[int], *, had_fact: bool) -> None:
         """had_fact: the stripe was committed once, so its fact must be removed by a later outcome."""
-        self._waiting += [(stripe, had_fact) for stripe in stripes]
-        self._wake.set()
+        if stripes:
+            self._waiting += [(stripe, had_fact) for stripe in stripes]
+            self._wake.set()
 
     async def run(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Getting shards and records onto drives, and deciding what a failure or a delay means (R5).
+"""Getting shards onto drives, and deciding what a failure or a delay means (R5).
 
 A drive that fails is taken down at once. One that is merely late is taken down only if few are late: when more
 than m miss the same window the cause is shared, and the commit waits instead.
@@ -16,7 +16,6 @@ from ecfs.commit.sealed import SealedStripe
 from ecfs.drive.base import Drive
 from ecfs.errors import DriveError, DriveFencedError, DriveFullError, EcfsError, FencedError, StalledError
 from ecfs.journal.opened import OpenedPool
-from ecfs.journal.record import Record, frame
 from ecfs.pool.members import Member
 from ecfs.stripes.writer import encode_stripe, put_shard
 
@@ -28,18 +27,29 @@ LOOK_S = 0.1
 
 
 @dataclass(eq=False)
-class _Watched:
-    """A call on its way. stalled: given up because too many drives are late at once."""
+class Watched:
+    """A call on its way. give_up: ends the wait for it. answered: it only waits for other drives' calls any more.
+    stalled: given up because too many drives are late at once."""
 
     member: Member
     started: float
     deadline_s: float
-    scope: trio.CancelScope
+    give_up: Callable[[], object]
+    answered: Callable[[], bool] = bool
     stalled: bool = False
+
+    def raise_if_stalled(self) -> None:
+        if self.stalled:
+            raise StalledError(f"drives have not answered for {trio.current_time() - self.started:.0f} s")
 
 
 async def together(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
     """Run all at once and to their end; then raise the first EcfsError, if any, as itself and not in a group."""
+    calls = list(calls)
+    if len(calls) < 2:
+        for call in calls:
+            await call()  # a task of its own would take longer than many a call
+        return
     failures: list[EcfsError] = []
 
     async def guarded(call: Callable[[], Awaitable[None]]) -> None:
@@ -51,6 +61,11 @@ async def together(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
     async with trio.open_nursery() as nursery:
         for call in calls:
             nursery.start_soon(guarded, call)
+    raise_gravest(failures)
+
+
+def raise_gravest(failures: Sequence[EcfsError]) -> None:
+    """Raise one of them, if there are any."""
     if failures:
         # Being fenced is final and must not hide behind a stall that is retried.
         raise next((error for error in failures if isinstance(error, FencedError)), failures[0])
@@ -62,7 +77,7 @@ class Settler:
     def __init__(self, pool: OpenedPool) -> None:
         self._pool = pool
         self._members = pool.members
-        self._calls: set[_Watched] = set()
+        self._calls: set[Watched] = set()
         self._wake = trio.Event()
 
     # ---- shards -----------------------------------------------------------------------------------------
@@ -118,28 +133,6 @@ class Settler:
             for stripe in stripes:
                 stripe.synced[member.slot] = incarnation
 
-    # ---- records ----------------------------------------------------------------------------------------
-
-    async def append(self, record: Record, targets: Iterable[Member], appended: dict[int, int]) -> None:
-        """Append to every target that does not have it yet; notes slot → incarnation in `appended`."""
-        framed = frame(record)
-        await together(
-            partial(self._append_one, member, record, framed, appended)
-            for member in targets
-            if appended.get(member.slot) != member.incarnation
-        )
-
-    async def _append_one(self, member: Member, record: Record, framed: bytes, appended: dict[int, int]) -> None:
-        incarnation, segments = member.incarnation, self._pool.segments
-        try:
-            done = await self.call(member, lambda drive: segments.append(member.slot, drive, record, framed))
-        except DriveFullError as error:
-            member.full = True
-            self._members.take_down(member.slot, "absent", f"no room for the journal: {error.args[0]}")
-            return
-        if done and member.incarnation == incarnation:
-            appended[member.slot] = incarnation
-
     # ---- one call, with R5 ------------------------------------------------------------------------------
 
     async def call(self, member: Member, call: Callable[[Drive], Awaitable[None]]) -> bool:
@@ -152,33 +145,45 @@ class Settler:
             return False
         try:
             return await self._watched(member, drive, call)
-        except DriveFencedError as error:
+        except DriveError as error:
+            self.failed(member, error)
+            return False
+
+    def failed(self, member: Member, error: DriveError) -> None:
+        """What the failure of one operation means: the drive is down, or it raises as `call` does."""
+        if isinstance(error, DriveFencedError):
             self._members.fenced = True
             raise FencedError(
                 f"another process has taken the pool over ({error}); this one will not write again"
             ) from error
-        except DriveFullError as error:
-            self._members.count_error(member, error)
-            raise
-        except DriveError as error:
-            self._members.count_error(member, error)
-            self._members.take_down(member.slot, "absent", str(error.args[0]))
-            return False
+        self._members.count_error(member, error)
+        if isinstance(error, DriveFullError):
+            raise error
+        self._members.take_down(member.slot, "absent", str(error.args[0]))
 
     async def _watched(self, member: Member, drive: Drive, call: Callable[[Drive], Awaitable[None]]) -> bool:
         """`run` gives up on it by cancelling the scope: for one scope per call no further task is needed."""
         with trio.CancelScope() as scope:
-            watched = _Watched(member, trio.current_time(), drive.capabilities.deadline_s, scope)
-            self._calls.add(watched)
-            self._wake.set()
+            watched = self.watch(member, drive, scope.cancel)
             try:
                 await call(drive)
                 return True
             finally:
-                self._calls.discard(watched)
-        if watched.stalled:
-            raise StalledError(f"drives have not answered for {trio.current_time() - watched.started:.0f} s")
+                self.unwatch(watched)
+        watched.raise_if_stalled()
         return False
+
+    def watch(
+        self, member: Member, drive: Drive, give_up: Callable[[], object], answered: Callable[[], bool] = bool
+    ) -> Watched:
+        """From now on `run` gives the call up when the drive goes down or R5 says that it is too late."""
+        watched = Watched(member, trio.current_time(), drive.capabilities.deadline_s, give_up, answered)
+        self._calls.add(watched)
+        self._wake.set()
+        return watched
+
+    def unwatch(self, watched: Watched) -> None:
+        self._calls.discard(watched)
 
     # ---- giving up on late drives -----------------------------------------------------------------------
 
@@ -192,18 +197,19 @@ class Settler:
             self._judge(trio.current_time())
 
     def _judge(self, now: float) -> None:
-        late = frozenset(call.member.slot for call in self._calls if now - call.started >= call.deadline_s * LATE)
-        for call in list(self._calls):
+        calls = [call for call in self._calls if not call.answered()]
+        late = frozenset(call.member.slot for call in calls if now - call.started >= call.deadline_s * LATE)
+        for call in calls:
             waited = now - call.started
             if call.member.up and waited >= call.deadline_s:
                 self._judge_late(call, late, waited)
         for call in list(self._calls):
             if not call.member.up:
-                call.scope.cancel()
+                call.give_up()
 
-    def _judge_late(self, call: _Watched, late: frozenset[int], waited: float) -> None:
+    def _judge_late(self, call: Watched, late: frozenset[int], waited: float) -> None:
         if self._members.may_leave_for_slowness(late):
             self._members.take_down(call.member.slot, "absent", f"no answer within {call.deadline_s:g} s")
         elif waited > call.deadline_s + self._pool.settings.shared_stall_s:
             call.stalled = True
-            call.scope.cancel()
+            call.give_up()

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 import trio
 
-from ecfs.drive.base import Drive
+from ecfs.drive.base import Buffer, Drive
+from ecfs.drive.begun import Begun
 from ecfs.drive.wrapper import DriveWrapper
 from ecfs.errors import DriveTimeoutError
 
@@ -33,3 +34,6 @@ class DeadlineDrive(DriveWrapper):
         with trio.move_on_after(self.seconds):
             return await call()
         raise DriveTimeoutError(f"no answer to {operation} within {self.seconds:g} s", slot=self.slot, key=key)
+
+    def begin_append(self, segment: str, offset: int, record: Buffer, done: Callable[[], object]) -> Begun | None:
+        return self.inner.begin_append(segment, offset, record, done)

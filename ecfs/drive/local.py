@@ -29,11 +29,12 @@ from ecfs.drive.base import (
     check_prefix,
     check_segment,
 )
+from ecfs.drive.begun import Begun
 from ecfs.drive.held import Held
 from ecfs.drive.local_lock import sign, take_lock
 from ecfs.drive.local_puts import Puts
 from ecfs.drive.local_root import Root, Token
-from ecfs.drive.local_segments import Segments
+from ecfs.drive.local_segments import Appending, Segments
 from ecfs.drive.local_threads import Threads, close_patiently, close_soon
 from ecfs.drive.location import is_network, locate
 from ecfs.drive.translate import labelled
@@ -290,6 +291,17 @@ class LocalDrive(Drive):
                 self._changing(lambda root: open_segment.append(root, offset, record), key=segment)()
 
         return call
+
+    def begin_append(self, segment: str, offset: int, record: Buffer, done: Callable[[], object]) -> Begun | None:
+        check_segment(segment)
+        with labelled(self.slot, segment):
+            open_segment = self._segments.begin(segment)
+            try:
+                work = self._changing(lambda root: open_segment.append(root, offset, record), key=segment)
+            except BaseException:
+                self._segments.end(open_segment, failed=True)
+                raise
+        return Appending(self._segments, open_segment, self._threads.begin(work, done))
 
     # ---- how calls get to the disk ----------------------------------------------------------------------------------
 

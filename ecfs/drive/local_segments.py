@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from ecfs.drive.base import Buffer
 from ecfs.drive.held import Held, create_file, held_descriptor, read_exactly, sync_directory, write_all
 from ecfs.drive.local_root import Root
-from ecfs.drive.local_threads import close_soon
+from ecfs.drive.local_threads import Call, close_soon
 from ecfs.drive.translate import FULL
 from ecfs.errors import DriveUnreachableError
 
@@ -37,19 +37,28 @@ class Segments:
     @contextmanager
     def appending(self, name: str) -> Iterator[Segment]:
         """The segment to append to; whatever goes wrong within the block seals it, a time-out included."""
+        segment = self.begin(name)
+        try:
+            yield segment
+        except BaseException:
+            self.end(segment, failed=True)
+            raise
+        self.end(segment, failed=False)
+
+    def begin(self, name: str) -> Segment:
+        """The segment to append to. Tell `end` how it went."""
         if name in self._sealed:
             raise DriveUnreachableError("an earlier append to this segment failed: go on in a new one")
         segment = self._select(name)
         segment.users += 1
-        try:
-            yield segment
-        except BaseException:
-            self._sealed.add(name)
-            self._open.pop(name, None)
+        return segment
+
+    def end(self, segment: Segment, *, failed: bool) -> None:
+        segment.users -= 1
+        if failed:
+            self._sealed.add(segment.name)
+            self._open.pop(segment.name, None)
             close_soon(segment.seal())
-            raise
-        finally:
-            segment.users -= 1
 
     def _select(self, name: str) -> Segment:
         """The segment, open from an earlier append or to be opened by this one. Idle others are let go."""
@@ -110,11 +119,13 @@ class Segment:
         ahead = -end % AHEAD if end > self._size and len(record) <= SHORT else 0
         try:
             write_all(descriptor, [record, memoryview(_ZEROS)[:ahead]], offset)
+            self._size = max(self._size, end + ahead)
         except OSError as error:
             if not ahead or error.errno not in FULL:
                 raise
             write_all(descriptor, [record], offset)
-        self._end, self._size = end, os.fstat(descriptor).st_size
+            self._size = os.fstat(descriptor).st_size
+        self._end = end
 
     def _open(self, root: Root, offset: int) -> Held[int]:
         with self._guard:
@@ -131,6 +142,27 @@ class Segment:
                 return file
         file.close()
         raise DriveUnreachableError("given up before it was written")
+
+
+class Appending:
+    """An append on its way in one of the drive's threads (`Begun`)."""
+
+    def __init__(self, segments: Segments, segment: Segment, call: Call[None]) -> None:
+        self._segments = segments
+        self._segment = segment
+        self._call = call
+
+    def result(self) -> None:
+        try:
+            self._call.result()
+        except BaseException:
+            self._segments.end(self._segment, failed=True)
+            raise
+        self._segments.end(self._segment, failed=False)
+
+    def give_up(self) -> None:
+        self._call.give_up()
+        self._segments.end(self._segment, failed=True)
 
 
 def _open_segment(name: str, directory: int, offset: int) -> int:

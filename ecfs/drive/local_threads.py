@@ -1,13 +1,20 @@
-"""The threads of one local drive: a hung disk holds up its own calls only (R20)."""
+"""The threads of one local drive: a hung disk holds up its own calls only (R20).
+
+Trio's own way into a thread costs some 100 µs of the event loop per call: a limiter, a copy of the context, two names
+for the thread. Here a call is handed to one of trio's cached threads as it is.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import trio
 
+from ecfs.drive.begun import tell_loop
 from ecfs.drive.held import Held
 
 T = TypeVar("T")
@@ -19,11 +26,12 @@ CLOSE_PATIENCE_S = 1.0
 
 
 class Threads:
-    """Runs calls in threads of their own limit. A call that was given up keeps its thread until it returns."""
+    """Runs calls in threads, so many at a time. A call that was given up keeps its thread until it returns."""
 
     def __init__(self, count: int = THREADS) -> None:
-        self._limiter = trio.CapacityLimiter(count)
         self._guard = threading.Lock()
+        self._free = count
+        self._waiting: deque[Call[Any]] = deque()
         self.abandoned = 0
         """Calls that nobody waits for any more and that have not returned."""
 
@@ -32,60 +40,107 @@ class Threads:
 
         discard: gets, in a thread, the result that nobody waits for any more, such as a descriptor to be closed.
         """
-        call = _Call(self, work, discard)
-        try:
-            return await trio.to_thread.run_sync(call.work, limiter=self._limiter, abandon_on_cancel=True)
-        except trio.Cancelled:
-            call.abandon()
-            raise
+        await trio.lowlevel.checkpoint_if_cancelled()
+        task = trio.lowlevel.current_task()
+
+        def wake() -> None:
+            if not call.given_up:  # else it was woken by being cancelled
+                trio.lowlevel.reschedule(task)
+
+        def give_up(_: object) -> trio.lowlevel.Abort:
+            call.give_up()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        call = self.begin(work, partial(tell_loop, trio.lowlevel.current_trio_token(), wake), discard)
+        await trio.lowlevel.wait_task_rescheduled(give_up)
+        return call.result()
+
+    def begin(
+        self, work: Callable[[], T], done: Callable[[], object], discard: Callable[[T], None] | None = None
+    ) -> Call[T]:
+        """Begin work() as soon as a thread is free; done() is called in that thread, unless it was given up."""
+        call = Call(self, work, done, discard)
+        with self._guard:
+            if not self._free:
+                self._waiting.append(call)
+                return call
+            self._free -= 1
+        trio.lowlevel.start_thread_soon(partial(self._work, call), _nothing)
+        return call
+
+    def _work(self, call: Call[Any] | None) -> None:
+        """In a thread: this call, then those that wait for one."""
+        while call is not None:
+            call.execute()
+            with self._guard:
+                call = self._waiting.popleft() if self._waiting else None
+                self._free += call is None
 
     def count(self, change: int) -> None:
         with self._guard:
             self.abandoned += change
 
 
-class _Call(Generic[T]):
+class Call(Generic[T]):
     """One call on its way: waiting, running, done, or given up."""
 
-    def __init__(self, owner: Threads, work: Callable[[], T], discard: Callable[[T], None] | None) -> None:
+    def __init__(
+        self,
+        owner: Threads,
+        work: Callable[[], T],
+        done: Callable[[], object],
+        discard: Callable[[T], None] | None,
+    ) -> None:
         self._owner = owner
         self._work = work
+        self._done = done
         self._discard = discard
         self._guard = threading.Lock()
         self._running = False
-        self._given_up = False
         self._results: list[T] = []
+        self._error: BaseException | None = None
+        self.given_up = False
 
-    def work(self) -> T:
+    def execute(self) -> None:
         with self._guard:
-            if self._given_up:
-                raise RuntimeError("given up before it began")  # nobody waits for this
+            if self.given_up:
+                return
             self._running = True
         try:
             result = self._work()
-            with self._guard:
-                self._results.append(result)
-            return result
-        finally:
-            self._returned()
-
-    def _returned(self) -> None:
-        with self._guard:
-            self._running = False
-            given_up = self._given_up
-        if given_up:
+        except BaseException as error:
+            self._error = error
+        else:
+            self._results.append(result)
+        if self._was_given_up():
             self._throw_away()
             self._owner.count(-1)
+        else:
+            self._done()
 
-    def abandon(self) -> None:
+    def _was_given_up(self) -> bool:
         with self._guard:
-            self._given_up = True
+            self._running = False
+            return self.given_up
+
+    def result(self) -> T:
+        """What work() returned or raised, once it is done."""
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more."""
+        with self._guard:
+            if self.given_up:
+                return
+            self.given_up = True
             running = self._running
             if running:
                 self._owner.count(+1)
         if not running:
             # It may have returned a moment before it was given up.
-            trio.lowlevel.start_thread_soon(self._throw_away, lambda result: None)
+            trio.lowlevel.start_thread_soon(self._throw_away, _nothing)
 
     def _throw_away(self) -> None:
         if self._discard is not None:
@@ -93,11 +148,15 @@ class _Call(Generic[T]):
                 self._discard(result)
 
 
+def _nothing(_: object) -> None:
+    """start_thread_soon wants to be told where results go."""
+
+
 def close_soon(things: Iterable[Held[int]]) -> None:
     """Close in a thread and don't wait: on a hung disk even that may take for ever."""
     things = list(things)
     if things:
-        trio.lowlevel.start_thread_soon(lambda: _close(things), lambda result: None)
+        trio.lowlevel.start_thread_soon(lambda: _close(things), _nothing)
 
 
 async def close_patiently(things: Iterable[Held[int]]) -> None:
@@ -106,13 +165,7 @@ async def close_patiently(things: Iterable[Held[int]]) -> None:
     done = trio.Event()
     token = trio.lowlevel.current_trio_token()
 
-    def deliver(result: object) -> None:
-        try:
-            token.run_sync_soon(done.set)
-        except trio.RunFinishedError:
-            return
-
-    trio.lowlevel.start_thread_soon(lambda: _close(things), deliver)
+    trio.lowlevel.start_thread_soon(lambda: _close(things), lambda result: tell_loop(token, done.set))
     with trio.move_on_after(CLOSE_PATIENCE_S, shield=True):
         await done.wait()
 

@@ -6,9 +6,11 @@ timed out the segment is never touched again, since the abandoned call may still
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ecfs.drive.base import Drive
+from ecfs.drive.begun import Begun
 from ecfs.errors import CorruptError, DriveError, ShardCorruptError, ShardMissingError
 from ecfs.journal.record import Flaw, Found, Record, RecordHead, frame, parse_record, scan
 
@@ -112,6 +114,29 @@ class _Tape:
     newest: int = 0
 
 
+@dataclass(frozen=True)
+class Appending:
+    """A record on its way to one drive (`Begun`). On any error the segment is given up for ever."""
+
+    writer: SegmentWriter
+    slot: int
+    tape: _Tape
+    seq: int
+    begun: Begun
+
+    def result(self) -> None:
+        try:
+            self.begun.result()
+        except BaseException:
+            self.writer.give_up(self.slot)
+            raise
+        self.tape.newest = max(self.tape.newest, self.seq)
+
+    def give_up(self) -> None:
+        self.begun.give_up()
+        self.writer.give_up(self.slot)
+
+
 class SegmentWriter:
     """Appends records on every drive, each to segments of its own."""
 
@@ -142,6 +167,21 @@ class SegmentWriter:
             self.give_up(slot)
             raise
         tape.newest = max(tape.newest, record.head.seq)
+
+    def begin(
+        self, slot: int, drive: Drive, record: Record, framed: bytes, done: Callable[[], object]
+    ) -> Appending | None:
+        """`append`, begun: see `Drive.begin_append`. None where only `append` will do."""
+        tape = self._tape(slot, len(framed))
+        try:
+            begun = drive.begin_append(tape.key, tape.offset, framed, done)
+        except BaseException:
+            self.give_up(slot)
+            raise
+        if begun is None:
+            return None
+        tape.offset += len(framed)
+        return Appending(self, slot, tape, record.head.seq, begun)
 
     def _tape(self, slot: int, length: int) -> _Tape:
         tape = self._tapes.get(slot)

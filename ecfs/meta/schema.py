@@ -11,6 +11,7 @@ Two kinds of tables, and no change ever touches both in one way (R4):
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 from ecfs.errors import CorruptError
@@ -89,6 +90,7 @@ FIRST_VALUES = {
 digest over all commits so far, so that a patchset is applied to the state it was made on and to no other."""
 
 
+@functools.cache
 def schema_hash() -> bytes:
     """32 bytes that name this schema; a patchset applies only to a database with the same (R15)."""
     return hashlib.blake2b("\n".join(DDL).encode(), digest_size=32).digest()

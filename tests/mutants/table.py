@@ -129,7 +129,7 @@ FAULTS = [
     Fault(
         "R20 a segment is used again after a failed append",
         "ecfs/drive/local_segments.py",
-        "            self._sealed.add(name)\n",
+        "            self._sealed.add(segment.name)\n",
         "",
         LOCAL,
     ),
@@ -187,8 +187,8 @@ FAULTS = [
     Fault(
         "R5 the record is appended on one drive only",
         COMMITTER,
-        "            await self._settler.append(record, targets, appended)\n",
-        "            await self._settler.append(record, targets[:1], appended)\n            return\n",
+        "            await self._appender.append(record, targets, appended)\n",
+        "            await self._appender.append(record, targets[:1], appended)\n            return\n",
         COMMIT,
     ),
     Fault(

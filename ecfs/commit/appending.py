@@ -1,0 +1,152 @@
+"""Getting a record onto all drives at once.
+
+What is done in threads of several drives is waited for together (`Gathering`): a task, a scope and a wake-up for each
+of six drives would cost more than the appends themselves. Drives that know no `begin_append` get a task each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+
+from ecfs.commit.settle import Settler, Watched, raise_gravest, together
+from ecfs.drive.base import Drive
+from ecfs.drive.begun import Gathering
+from ecfs.errors import DriveError, DriveFullError, EcfsError
+from ecfs.journal.opened import OpenedPool
+from ecfs.journal.record import Record, frame
+from ecfs.journal.segments import Appending
+from ecfs.pool.members import Member
+
+Appended = dict[int, int]
+"""slot → incarnation in which the drive got the record."""
+
+
+class _Begun:
+    """A record on its way to one drive. tell: the gathering, that nobody need wait for it any more."""
+
+    def __init__(self, member: Member, tell: Callable[[], None]) -> None:
+        self.member = member
+        self.incarnation = member.incarnation
+        self.appending: Appending | None = None
+        self.answered = False
+        self.given_up = False
+        self._tell = tell
+
+    def done(self) -> None:
+        """In the drive's thread."""
+        self.answered = True
+        self._tell()
+
+    def give_up(self) -> None:
+        if self.appending is not None and not self.given_up:
+            self.given_up = True
+            self.appending.give_up()
+            self._tell()
+
+    def result(self) -> None:
+        if self.appending is not None:
+            self.appending.result()
+
+
+class Appender:
+    """The records of commits, with the verdicts of rule R5 as the settler gives them."""
+
+    def __init__(self, pool: OpenedPool, settler: Settler) -> None:
+        self._pool = pool
+        self._settler = settler
+
+    async def append(self, record: Record, targets: Iterable[Member], appended: Appended) -> None:
+        """Append to every target that does not have it yet. Drives that fail are down when this returns."""
+        framed, gathering = frame(record), Gathering()
+        lacking = [member for member in targets if appended.get(member.slot) != member.incarnation]
+        begun = [each for member in lacking if (each := self._begin(member, record, framed, gathering))]
+        ours = {each.member.slot for each in begun}
+        await together(
+            [
+                partial(self._finish, begun, gathering, appended),
+                *(partial(self._one, m, record, framed, appended) for m in lacking if m.slot not in ours),
+            ]
+        )
+
+    # ---- in a thread of the drive's -----------------------------------------------------------------------
+
+    def _begin(self, member: Member, record: Record, framed: bytes, gathering: Gathering) -> _Begun | None:
+        drive = member.drive
+        if drive is None or not member.up:
+            return None
+        begun = _Begun(member, gathering.expect())
+        with suppress(DriveError):  # `_one` meets the same and says what it means
+            begun.appending = self._pool.segments.begin(member.slot, drive, record, framed, begun.done)
+        if begun.appending is None:
+            begun.done()
+            return None
+        return begun
+
+    async def _finish(self, begun: list[_Begun], gathering: Gathering, appended: Appended) -> None:
+        watched = [self._watch(each) for each in begun]
+        try:
+            await gathering.wait()
+        except BaseException:
+            for each in begun:
+                each.give_up()
+            raise
+        finally:
+            for call in watched:
+                self._settler.unwatch(call)
+        failures: list[EcfsError] = []
+        for each, call in zip(begun, watched, strict=True):
+            try:
+                self._judge(each, call, appended)
+            except EcfsError as error:
+                failures.append(error)
+        raise_gravest(failures)
+
+    def _watch(self, each: _Begun) -> Watched:
+        drive = each.member.drive
+        if drive is None:
+            raise RuntimeError("an append was begun on no drive")
+        return self._settler.watch(each.member, drive, each.give_up, lambda: each.answered)
+
+    def _judge(self, each: _Begun, watched: Watched, appended: Appended) -> None:
+        if each.given_up:
+            watched.raise_if_stalled()
+            return
+        member = each.member
+        try:
+            each.result()
+        except DriveError as error:
+            self._failed(member, error)
+        else:
+            self._note(member, each.incarnation, appended)
+
+    # ---- in a task of its own -----------------------------------------------------------------------------
+
+    async def _one(self, member: Member, record: Record, framed: bytes, appended: Appended) -> None:
+        incarnation, segments = member.incarnation, self._pool.segments
+
+        async def append(drive: Drive) -> None:
+            await segments.append(member.slot, drive, record, framed)
+
+        try:
+            if await self._settler.call(member, append):
+                self._note(member, incarnation, appended)
+        except DriveFullError as error:
+            self._no_room(member, error)
+
+    # ---- what it means ------------------------------------------------------------------------------------
+
+    def _note(self, member: Member, incarnation: int, appended: Appended) -> None:
+        if member.incarnation == incarnation:
+            appended[member.slot] = incarnation
+
+    def _failed(self, member: Member, error: DriveError) -> None:
+        try:
+            self._settler.failed(member, error)
+        except DriveFullError as full:
+            self._no_room(member, full)
+
+    def _no_room(self, member: Member, error: DriveFullError) -> None:
+        member.full = True
+        self._pool.members.take_down(member.slot, "absent", f"no room for the journal: {error.args[0]}")

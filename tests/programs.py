@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-TIMEOUT_S = 60
+TIMEOUT_S = 180
 
 
 @dataclass

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.real import LIBRARY, Pool, call, listing
+from tests.programs import ROOT
 
 pytestmark = pytest.mark.mount
 
@@ -143,7 +144,7 @@ def make_wheel(folder: Path) -> Path:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_pip_fetches_a_package_and_gcc_builds_it(pool: Pool) -> None:
     """A hundred files of C that somebody else wrote, built and installed on the folder."""
     environment = pool.mnt / "venv"
@@ -161,7 +162,7 @@ def test_pip_fetches_a_package_and_gcc_builds_it(pool: Pool) -> None:
     build = os.environ | {"TMPDIR": str(pool.mnt), "PIP_CACHE_DIR": str(pool.mnt / "cache")}
     installing = subprocess.Popen(command, env=build, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     pool.lose(2, 3)
-    said, _ = installing.communicate(timeout=600)
+    said, _ = installing.communicate(timeout=1500)
     if "No matching distribution found" in said:
         pytest.skip("no package index can be reached")
     assert installing.returncode == 0, said
@@ -209,6 +210,38 @@ def test_git_of_many_commits_clone_gc_and_fsck(pool: Pool, tree: Path) -> None:
         call(*git, "fsck", "--full", "--strict", cwd=folder)
         assert call(*git, "status", "--porcelain", cwd=folder) == ""
         assert len(call(*git, "log", "--format=%s", cwd=folder).splitlines()) == 5
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_git_of_a_real_repository_while_drives_are_lost(pool: Pool, tmp_path: Path) -> None:
+    """The history of this project: cloned, branched, rebased, collected and checked on the folder."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("these sources are no git checkout")
+    config = tmp_path / "gitconfig"
+    config.write_text("[safe]\n\tdirectory = *\n[user]\n\tname = t\n\temail = t@t\n[gc]\n\tauto = 0\n")
+    clone = pool.mnt / "clone"
+
+    def git(*arguments: str | Path) -> str:
+        return call("env", f"GIT_CONFIG_GLOBAL={config}", "git", *arguments, cwd=pool.mnt)
+
+    git("clone", "-q", "--no-local", ROOT, clone)
+    inside = ("-C", clone)
+    before = git(*inside, "log", "--format=%H %T")
+    pool.lose(0, 4)
+    git(*inside, "checkout", "-q", "-b", "work", "HEAD~2")
+    (clone / "new").write_text("a change\n")
+    git(*inside, "add", ".")
+    git(*inside, "commit", "-q", "-m", "a change")
+    git(*inside, "rebase", "-q", "--onto", before.split()[0], "HEAD~1")
+    git(*inside, "stash", "list")
+    git(*inside, "gc", "-q", "--prune=now")
+    pool.ecfs("scrub", "mnt")
+    pool.lose(1, 5)
+    pool.remount()
+    git(*inside, "fsck", "--full", "--strict")
+    assert git(*inside, "log", "--format=%H %T", "HEAD~1") == before
+    assert git(*inside, "status", "--porcelain") == ""
 
 
 def test_qemu_img_makes_and_checks_an_image(pool: Pool) -> None:

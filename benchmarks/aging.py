@@ -9,13 +9,15 @@ from benchmarks.workloads import BLOCK, random_writes, read_file, write_file
 
 AGED_MIB = 32
 TIMES = 10
+PAYLOAD = (TIMES + 1) * AGED_MIB * MIB
 
 
 @row("")
 def aged(turn: Turn) -> Figures:
-    """ops/s over the last overwriting, MiB/s of a sequential read of what is left, and bytes written to the devices
-    per byte written by the program; parity alone makes that 1.5."""
+    """ops/s over the last overwriting, MiB/s of a sequential read of what is left, bytes written to the devices
+    per byte written by the program (parity alone makes that 1.5), and the compactor's share of the payload written."""
     path = turn.root / "aged"
+    compacted = turn.contender.compacted()
     before = turn.contender.drives.written()
     write_file(path, AGED_MIB)
     rate = 0.0
@@ -23,8 +25,12 @@ def aged(turn: Turn) -> Figures:
         rate = random_writes(path, AGED_MIB * MIB // BLOCK, AGED_MIB * MIB, sync_each=False)
     settle(turn.root)
     written = turn.contender.drives.written() - before
-    return {
+    figures = {
         "rand_write_4k ops/s": rate,
         "seq_read_cold MiB/s": read_file(path),
-        "device bytes per byte": written / ((TIMES + 1) * AGED_MIB * MIB),
+        "device bytes per byte": written / PAYLOAD,
     }
+    if compacted is not None:
+        moved = (turn.contender.compacted() or 0.0) - compacted
+        figures["compactor's % of the writes"] = 100 * moved / (PAYLOAD + moved)
+    return figures

@@ -22,6 +22,8 @@ from benchmarks.report import cell
 from benchmarks.rows import with_needed
 from benchmarks.shell import run
 
+Found = dict[str, dict[str, list[float]]]
+"""Row → label of the checkout → one figure per round."""
 DEFAULT_ROWS = "seq_write,seq_read_cold,rand_write_4k,append_fsync,small_create,small_read_cold,small_delete"
 
 
@@ -51,9 +53,9 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows = with_needed(options.rows.split(","))
-    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    values: Found = defaultdict(lambda: defaultdict(list))
     units: dict[str, str] = {}
-    with checked_out(options.base) as base:
+    with checked_out(options.base) as base, shown_at_the_end(values, units, options.base):
         kinds = [contender(base, "base"), contender(THIS, "this")]
         for number in range(options.rounds):
             # Whoever comes first meets a colder machine: take turns in that, too.
@@ -65,10 +67,18 @@ def main() -> None:
                         else:
                             values[str(result["row"])][kind.name].append(float(result["value"]))
                             units[str(result["row"])] = str(result["unit"])
-    _print(values, units, options.base)
 
 
-def _print(values: dict[str, dict[str, list[float]]], units: dict[str, str], base: str) -> None:
+@contextlib.contextmanager
+def shown_at_the_end(values: Found, units: dict[str, str], base: str) -> Iterator[None]:
+    """The table, also of a run that was interrupted."""
+    try:
+        yield
+    finally:
+        _print(values, units, base)
+
+
+def _print(values: Found, units: dict[str, str], base: str) -> None:
     print(f"| row | {base} | this checkout | ratio |\n|---|--:|--:|--:|")
     for row, found in values.items():
         before, after = found["base"], found["this"]

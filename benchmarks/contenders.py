@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,6 +68,10 @@ class Contender(ABC):
     def start_scrub(self) -> subprocess.Popen[bytes]:
         """Begin to verify."""
         raise Unsupported
+
+    def compacted(self) -> float | None:
+        """Bytes that were written anew to win back space; None if it does no such thing, or does not tell."""
+        return None
 
 
 class Xfs(Contender):
@@ -170,15 +176,23 @@ class Empty(Contender):
     """Handlers of pyfuse3 that keep names and sizes in memory and no bytes: the most that Python can reach."""
 
     name = "empty handler"
+    options: Sequence[str] = ()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "benchmarks.empty", str(self.root)]
+        command = [sys.executable, "-m", "benchmarks.empty", str(self.root), *self.options]
         self._process = subprocess.Popen(command, cwd=ROOT)
         wait_until(lambda: os.path.ismount(self.root), "the empty handler's mount")
 
     def stop(self) -> None:
         run("fusermount3", "-u", "-z", self.root)
         self._process.wait(10)
+
+
+class EmptyWaiting(Empty):
+    """The same through trio's event loop alone: what the stand-in of `ecfs.fuse_loop` is worth."""
+
+    name = "nopoll empty handler"
+    options = ("nopoll",)
 
 
 @dataclass(frozen=True)
@@ -198,6 +212,8 @@ class Ecfs(Contender):
     name = "ecfs"
     needs = ("mkfs.xfs",)
     checkout = THIS
+    mount_options: Sequence[str] = ()
+    _page = ""
 
     def start(self) -> None:
         self.drives.mount_xfs()
@@ -206,7 +222,7 @@ class Ecfs(Contender):
         self.mount()
 
     def mount(self) -> None:
-        self.command("mount", self.pool, self.root)
+        self.command("mount", *self.mount_options, self.pool, self.root)
 
     def umount(self) -> None:
         self.command("umount", self.root, ok=(0, 1))
@@ -229,6 +245,19 @@ class Ecfs(Contender):
         answer: dict[str, object] = json.loads(self.command("status", "--json", self.root, ok=(0, 1, 3)))
         return answer
 
+    def compacted(self) -> float | None:
+        """Asked for the first time, it mounts anew, with its page of metrics."""
+        if not self._page:
+            self._page = f"127.0.0.1:{_free_port()}"
+            self.umount()
+            self.mount_options = ("--web", self._page)
+            self.mount()
+        with urllib.request.urlopen(f"http://{self._page}/metrics") as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith("ecfs_compacted_bytes_total "):
+                    return float(line.split()[1])
+        return None
+
     def lose_two(self) -> None:
         for number in LOST:
             shutil.rmtree(self._shards(number))
@@ -244,7 +273,14 @@ class Ecfs(Contender):
         return subprocess.Popen(self._line("scrub", "--no-progress", self.root), stdout=subprocess.DEVNULL)
 
 
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+    return port
+
+
 ALL: dict[str, type[Contender]] = {
-    kind.name.split()[0]: kind for kind in (Ecfs, Bindfs, ZfsFuse, Btrfs, Mergerfs, Xfs, Empty)
+    kind.name.split()[0]: kind for kind in (Ecfs, Bindfs, ZfsFuse, Btrfs, Mergerfs, Xfs, Empty, EmptyWaiting)
 }
 """By the first word of their names."""

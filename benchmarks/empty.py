@@ -2,7 +2,7 @@
 
 No byte is kept: reading gives zeros. What ecfs could reach if it had nothing to do.
 
-    python -m benchmarks.empty MOUNTPOINT
+    python -m benchmarks.empty MOUNTPOINT [nopoll]
 """
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ async def _serve(point: str) -> None:
 def main() -> None:
     point = os.path.abspath(sys.argv[1])
     pyfuse3.init(EmptyOperations(), point, {"fsname=empty", "default_permissions"})
-    pyfuse3.trio = stand_in()  # type: ignore[attr-defined]
+    if "nopoll" not in sys.argv:
+        pyfuse3.trio = stand_in()  # type: ignore[attr-defined]
     try:
         trio.run(_serve, point)
     finally:

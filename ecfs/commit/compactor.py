@@ -29,6 +29,8 @@ class Compactor:
         self._engine = engine
         self._wake = trio.Event()
         self._hopeless: set[int] = set()
+        self.moved_bytes = 0
+        """Payload written anew so far; what programs wrote is `Engine.bytes_written`."""
 
     def wake(self) -> None:
         self._wake.set()
@@ -105,6 +107,7 @@ class Compactor:
         stripe = self._engine.sealer.repack(moved)
         if stripe is None:
             return False
+        self.moved_bytes += len(stripe.payload)
         self._engine.queue_stripe(stripe)
         self._engine.changed()
         return True

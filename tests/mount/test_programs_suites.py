@@ -122,7 +122,8 @@ def stress(pool: Pool, *arguments: str) -> None:
 def test_dbench_of_four_clients(pool: Pool) -> None:
     said = suite("dbench", "dbench", "-D", pool.mnt, "-t", "30", "4")
     assert "Throughput" in said
-    assert "failed" not in said, said
+    # Without SysV semaphores it says so once, and goes on.
+    assert [line for line in said.splitlines() if "fail" in line.lower() and "semaphore" not in line] == []
 
 
 @pytest.mark.usefixtures("troubles")

@@ -187,12 +187,14 @@ def test_directories_of_4000_names(pool: Pool) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
+@pytest.mark.directories
 def test_a_directory_of_100000_names(pool: Pool) -> None:
     fill_and_read(pool, 100_000)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
+@pytest.mark.directories
 def test_a_directory_of_a_million_names_is_read_whole_while_names_go(pool: Pool) -> None:
     """Filled without the kernel, because a million requests take long; everything else through it."""
     folder, count = pool.mnt / "full", 1_000_000

@@ -18,6 +18,7 @@ from tests.mount.real import Pool
 
 pytestmark = [
     pytest.mark.mount,
+    pytest.mark.directories,
     pytest.mark.soak,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(os.getuid() != 0, reason="the suites change owners and make devices"),

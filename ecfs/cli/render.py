@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.console import Console, RenderableType
@@ -15,6 +15,8 @@ from rich.text import Text
 from ecfs.control.verdict import Verdict
 
 COLOURS = {"healthy": "green", "degraded": "yellow", "failed": "red", "online": "green", "behind": "yellow"}
+FOLDED = ("drive", "errors", "lacks")
+"""Columns that may need several lines; figures never do."""
 PLAIN_WIDTH = 1000
 """Of what goes to a file or a pipe: nothing must be cut or folded there."""
 
@@ -106,7 +108,8 @@ def table_of(heads: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Tabl
     """A plain table; a head that starts with ">" is aligned to the right."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
     for head in heads:
-        table.add_column(head.lstrip(">"), justify="right" if head.startswith(">") else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if head.startswith(">") else "left"
+        table.add_column(head.lstrip(">"), justify=justify, overflow="fold", no_wrap=head not in FOLDED)
     for row in rows:
         table.add_row(*row)
     return table

@@ -14,6 +14,7 @@ import click
 def command(pool: str, slot: int, url: str, as_json: bool, no_progress: bool) -> int:
     """Put a new drive at URL, an empty or missing directory, into SLOT of POOL, and rebuild it there.
 
+    While the old drive lives, it stays in use until the new one has everything. Interrupted, the same command goes on.
     The old drive may not come back afterwards. `ecfs status` shows the slots.
     """
     from ecfs.cli.healing import heal, show_result

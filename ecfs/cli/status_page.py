@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
@@ -9,6 +10,7 @@ from rich.text import Text
 from ecfs.cli.progress import describe
 from ecfs.cli.render import COLOURS, Page, age, count, labelled, proven, show_verdict, size, table_of
 from ecfs.control.verdict import verdict
+from ecfs.mount.locate import shown
 
 Status = dict[str, Any]
 MEMORY = {
@@ -36,8 +38,8 @@ def show_status(out: Page, status: Status, now: int) -> None:
 def _drives(status: Status, now: int) -> Any:
     """Columns that would be empty for every drive are left out: eighty characters are few."""
     columns = [_column(head, [make(drive, now) for drive in status["drives"]]) for head, make in _COLUMNS]
-    shown = [(head, cells) for head, cells in columns if any(str(cell) for cell in cells) or head == "since"]
-    return table_of([head for head, _ in shown], zip(*(cells for _, cells in shown), strict=True))
+    kept = [(head, cells) for head, cells in columns if any(str(cell) for cell in cells) or head == "since"]
+    return table_of([head for head, _ in kept], zip(*(cells for _, cells in kept), strict=True))
 
 
 def _column(head: str, cells: list[str | Text]) -> tuple[str, list[str | Text]]:
@@ -58,7 +60,11 @@ def _behind(drive: Status, now: int) -> str:
 
 
 def _errors(drive: Status, now: int) -> str:
-    return ", ".join(f"{number} {kind}" for kind, number in sorted(drive["errors"].items()))
+    """ "2 unreachable, 1 corrupt": the kinds without the word that they all have."""
+    kinds = (
+        (kind.removeprefix("Drive").removeprefix("Shard").lower(), number) for kind, number in drive["errors"].items()
+    )
+    return ", ".join(f"{number} {kind}" for kind, number in sorted(kinds))
 
 
 def _slow(drive: Status, now: int) -> str:
@@ -74,7 +80,7 @@ def _free(drive: Status, now: int) -> str:
 
 _COLUMNS: tuple[tuple[str, Any], ...] = (
     (">slot", lambda drive, now: str(drive["slot"])),
-    ("drive", lambda drive, now: drive["url"]),
+    ("drive", lambda drive, now: shown(Path(drive["url"])) if drive["url"].startswith("/") else drive["url"]),
     ("state", _state),
     ("since", _since),
     ("lacks", _behind),
@@ -99,6 +105,9 @@ def _figures(status: Status, now: int) -> list[tuple[str, str]]:
     lines += [("scrubbed", _scrubbed(status, now)), ("drilled", _drilled(status, now))]
     if status["replace"]["running"]:
         lines.append(("replacing", describe(status["replace"]["progress"])))
+    if status["replace"]["interrupted"]:
+        name, slot, url = status["pool"]["path"], status["replace"]["slot"], status["replace"]["url"]
+        lines.append(("replacing", f"drive {slot} was interrupted; to go on: ecfs replace {name} {slot} {url}"))
     if status["repairs"]["done"]:
         lines.append(("repaired", f"{count(status['repairs']['done'], 'shard')} since it was mounted"))
     if memory := _memory(status["memory"]):

@@ -16,6 +16,7 @@ from ecfs.drive.health import health_of
 from ecfs.fs.health import FileHealth, in_words
 from ecfs.geometry import Geometry
 from ecfs.heal.repair import QUICK_LIMIT
+from ecfs.heal.replace import stored_replacement
 from ecfs.heal.report import ScrubProgress
 from ecfs.heal.scrubbing import PAUSED, ScrubPosition, stored_position
 from ecfs.journal.opened import OpenedPool
@@ -50,6 +51,7 @@ NO_HEALING = Healing()
 NO_SCRUB: Status = dict.fromkeys(("running", "paused", "interrupted"), False) | dict.fromkeys(
     ("progress", "position", "rate_limit", "last_finished", "checked", "repaired", "lost")
 )
+NO_REPLACE: Status = {"running": False, "interrupted": False, "slot": None, "url": None, "progress": None}
 NO_DRILL: Status = {"running": False, "progress": None, "interrupted": False} | dict.fromkeys(
     ("last_started", "last_finished", "proven", "decoded", "full")
 )
@@ -72,7 +74,7 @@ def build_status(
         "may_lose": max(0, pool.geometry.m - _most_lacking(pool)),
         "capacity": _capacity(pool, usable),
         "scrub": _scrub(pool, healing),
-        "replace": _replace(healing),
+        "replace": _replace(pool, healing),
         "drill": _drill(pool, healing),
         "repairs": {"done": healing.done, "waiting": healing.waiting, "undecodable": healing.undecodable},
         "commits": _commits(engine),
@@ -166,10 +168,18 @@ def _position(pool: OpenedPool, healing: Healing) -> ScrubPosition | None:
     return stored_position(pool.db.drives) if healing is NO_HEALING else healing.position
 
 
-def _replace(healing: Healing) -> Status:
+def _replace(pool: OpenedPool, healing: Healing) -> Status:
+    """interrupted: one has not come to its end; the same command goes on with it: the slot, the new place."""
     running = healing.running if healing.kind == "replace" else None
     progress = progress_json(running) if running else None
-    return {"running": running is not None, "slot": healing.slot if running else None, "progress": progress}
+    left = stored_replacement(pool.db.drives)
+    return {
+        "running": running is not None,
+        "interrupted": left is not None and running is None,
+        "slot": healing.slot if running else left.slot if left else None,
+        "url": left.url if left else None,
+        "progress": progress,
+    }
 
 
 def _drill(pool: OpenedPool, healing: Healing) -> Status:
@@ -240,7 +250,7 @@ def failed_status(k: int, m: int, pool_id: str, drives: list[Status], notes: lis
         "may_lose": 0,
         "capacity": dict.fromkeys(("total", "used", "free", "files")),
         "scrub": NO_SCRUB,
-        "replace": _replace(NO_HEALING),
+        "replace": NO_REPLACE,
         "drill": NO_DRILL,
         "repairs": {"done": 0, "waiting": 0, "undecodable": 0},
         "commits": _commits(None),

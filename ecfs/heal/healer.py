@@ -105,7 +105,7 @@ class Healer:
                 run.position.rate = run.rate
             run.meter = job.meter
             await Scrub(job, self._watch, self._joiner).run(run, self.scrubbing.save)
-        return self._ended(job)
+        return self._ended("scrub", job)
 
     def _position(self, started_ns: int) -> ScrubPosition:
         position = self.scrubbing.kept() or ScrubPosition(started_ns)
@@ -118,7 +118,7 @@ class Healer:
             self.replacing = slot
             await Replacer(job, self._joiner).run(slot, url)
             await Scrub(job, self._watch, self._joiner).rebuild_only()
-        return self._ended(job)
+        return self._ended("replace", job)
 
     async def drill(
         self,
@@ -136,6 +136,7 @@ class Healer:
         with self._job("drill", report, rate, progress) as job:
             self.repairer.held = False  # it does not repair itself; what it finds is looked at meanwhile
             await Drill(job, report, restart=restart).run()
+        self._ended("drill", job)
         return report
 
     def stop(self) -> None:
@@ -159,12 +160,14 @@ class Healer:
             finally:
                 self._end()
         if self._scope.cancelled_caught:
+            self._ctx.pool.members.note(None, kind, self._why)
             raise RefusedError(self._why)
 
     def _begin(self, kind: str, report: ScrubReport, rate: float | None, progress: OnProgress | None) -> Job:
         if self.running is not None:
             raise RefusedError(f"{NAMES[self.kind]} is running already ({self.running.phase}): wait for its end")
         self.kind, self.running = kind, ScrubProgress()
+        self._ctx.pool.members.note(None, kind, "begun" + (", to look only" if report.dry_run else ""))
         self.repairer.held = not report.dry_run
         report.started_ns = self._ctx.pool.clock.wall_ns()
         return Job(self._ctx, self.repairer, report, Meter(self.running, progress, rate), report.dry_run)
@@ -174,6 +177,8 @@ class Healer:
         self.kind = ""
         self.repairer.held = False
 
-    def _ended(self, job: Job) -> ScrubReport:
-        self.last = job.report
-        return job.report
+    def _ended(self, kind: str, job: Job) -> ScrubReport:
+        self.last = report = job.report
+        text = f"finished: {report.found} found wrong, {report.repaired} repaired, {report.lost} lost"
+        self._ctx.pool.members.note(None, kind, text)
+        return report

@@ -1,8 +1,15 @@
-"""A new drive for a slot. The old one stays in use, and readable, until the new one has everything it had."""
+"""A new drive for a slot. The old one stays in use, and readable, until the new one has everything it had.
+
+What was put and synced on the new drive is noted in the setting "replace_progress", so that the same command goes on
+from there after a kill or an unmount. Until it has joined, it counts for nothing.
+"""
 
 from __future__ import annotations
 
 from contextlib import aclosing
+
+import msgspec
+import trio
 
 from ecfs.drive.base import Drive
 from ecfs.drive.registry import check_distinct
@@ -12,11 +19,36 @@ from ecfs.heal.context import Impatient
 from ecfs.heal.enter import Arrival
 from ecfs.heal.join import Joiner
 from ecfs.heal.part import Job, shard_size
+from ecfs.meta import Outcome
 from ecfs.meta import StripeFact as Row
+from ecfs.meta.drives import Drives
+from ecfs.pool.identity import JOINING, decode_identity
 from ecfs.shard import parse_key
 from ecfs.stripes.rebuild import check_shard, rebuild_shards
 
 BATCH = 32
+SAVE_S = 10.0
+"""What an interruption costs at most."""
+NOTED = 1000
+"""Exceptions that fit into the note; with more, the note stays where it was."""
+SETTING = "replace_progress"
+
+
+class Replacement(msgspec.Struct):
+    """A replacement that has not come to its end. filled, holes, present: as in `Arrival`."""
+
+    slot: int
+    url: str
+    drive_id: str
+    filled: int = 0
+    holes: list[int] = []
+    present: list[int] = []
+
+
+def stored_replacement(drives: Drives) -> Replacement | None:
+    """As the metadata have it."""
+    stored = drives.setting(SETTING)
+    return None if stored is None else msgspec.convert(stored, Replacement)
 
 
 class Replacer:
@@ -25,6 +57,7 @@ class Replacer:
     def __init__(self, job: Job, joiner: Joiner) -> None:
         self._job = job
         self._joiner = joiner
+        self._noted = 0.0
 
     async def run(self, slot: int, url: str) -> None:
         ctx = self._job.ctx
@@ -34,11 +67,13 @@ class Replacer:
             raise RefusedError(f"nothing can be written now: {ctx.engine.stalled or ctx.engine.fenced}")
         member = ctx.pool.members[slot]
         drive = ctx.open_drive(url, slot)
-        await self._refuse(slot, drive)
+        arrival = await self._begun(slot, drive)
+        await self._refuse(slot, drive, vacant=arrival is None)
         if not member.up:
             ctx.entering.add(slot)  # nobody else takes in what comes back at its old place from here on
         try:
-            arrival = await self._joiner.create(slot, drive)
+            arrival = arrival or await self._joiner.create(slot, drive)
+            await self._note(arrival)
             if member.up:
                 await self._fill(arrival)
             old = member.drive
@@ -51,19 +86,51 @@ class Replacer:
         if old is not None and old is not member.drive:
             await old.close()
         self._job.found("drive", f"drive {slot} is now {drive.url}", repaired=True, slot=slot)
+        await ctx.engine.record(Outcome(settings={SETTING: None}))
         await self._tidy(Impatient(drive))
 
-    async def _refuse(self, slot: int, drive: Drive) -> None:
+    # ---- an earlier run that was interrupted --------------------------------------------------------------
+
+    async def _begun(self, slot: int, drive: Drive) -> Arrival | None:
+        """The new drive that an earlier run began to fill at this place; None if there is none."""
+        pool = self._job.ctx.pool
+        try:
+            await Impatient(drive).attach(exclusive=True)
+            identity = decode_identity(await Impatient(drive).read_blob("identity"))
+        except (DriveError, CorruptError):
+            return None
+        ours = (identity.pool_id, identity.slot, identity.state) == (pool.pool_id.hex(), slot, JOINING)
+        if not ours or pool.db.drives.is_retired(identity.drive_id):
+            await drive.close()
+            return None
+        arrival = self._joiner.resume(slot, drive, identity)
+        reached = stored_replacement(pool.db.drives)
+        if reached is not None and reached.drive_id == identity.drive_id:
+            arrival.filled, arrival.holes, arrival.present = reached.filled, reached.holes, reached.present
+        return arrival
+
+    async def _note(self, arrival: Arrival) -> None:
+        """How far it is. Only after a sync: what a crash could take must be put again."""
+        self._noted = trio.current_time()
+        reached = Replacement(
+            arrival.slot, arrival.drive.url, arrival.drive_id, arrival.filled, arrival.holes, arrival.present
+        )
+        await self._job.ctx.engine.record(Outcome(settings={SETTING: msgspec.to_builtins(reached)}))
+
+    async def _refuse(self, slot: int, drive: Drive, *, vacant: bool) -> None:
         members = self._job.ctx.pool.members
         for other in members:
             if other.url == drive.url and (other.slot != slot or other.up):
                 raise RefusedError(f"{drive.url} is the place of drive {other.slot}: give a new, empty one")
         check_distinct([drive.url, *(m.url for m in members if m.slot != slot and m.url)])
+        if not vacant:
+            return
         try:
-            vacant = await Impatient(drive).is_vacant()
+            there = not await Impatient(drive).is_vacant()
         except DriveError as error:
             raise RefusedError(f"{drive.url} can't be used: {error.args[0]}") from error
-        if not vacant:
+        if there:
+            await drive.close()
             raise RefusedError(f"{drive.url} is not empty: a new drive needs an empty or missing directory")
 
     # ---- filling it before it has the slot ----------------------------------------------------------------
@@ -75,11 +142,18 @@ class Replacer:
         await drive.fence(pool.writer)
         await drive.prepare(pool.live_epochs())
         job.meter.phase("filling")
-        average = pool.db.ledger.total_length() // pool.geometry.k + pool.db.ledger.count() * shard_size(0)
-        job.meter.add_total(average)
-        while rows := pool.db.ledger.facts(arrival.filled, BATCH):
+        ledger = pool.db.ledger
+        whole = ledger.total_length()
+        size = whole // pool.geometry.k + ledger.count() * shard_size(0)
+        done = int(size * (ledger.length_to(arrival.filled) / whole if whole else 0))
+        job.meter.resume_at(done)
+        job.meter.add_total(size - done)
+        while rows := ledger.facts(arrival.filled, BATCH):
             await self._fill_some(arrival, drive, rows)
             arrival.filled = rows[-1].id
+            few = len(arrival.holes) + len(arrival.present) <= NOTED
+            if few and trio.current_time() - self._noted >= SAVE_S:
+                await self._note(arrival)
 
     async def _fill_some(self, arrival: Arrival, drive: Drive, rows: list[Row]) -> None:
         job, pool, slot = self._job, self._job.ctx.pool, arrival.slot

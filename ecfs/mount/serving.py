@@ -39,6 +39,9 @@ from ecfs.web.listen import Listen
 
 _log = logging.getLogger(__name__)
 
+RISKS_S = 2.0
+"""How long a mount waits to hear which drives fail together."""
+
 
 @dataclass
 class Plan:
@@ -150,16 +153,20 @@ class Daemon:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._when_asked)
-                nursery.start_soon(self._announce)
+                nursery.start_soon(self._announce, volume)
                 await _serve_until_unmounted(poll=self.plan.options.poll)
                 nursery.cancel_scope.cancel()
         finally:
             unmount_fuse(mounted=mount_on(self.plan.point) is not None)
 
-    async def _announce(self) -> None:
+    async def _announce(self, volume: Volume) -> None:
         """The folder works when it answers; asked in a thread, because the answer comes from this one."""
         await trio.to_thread.run_sync(os.statvfs, self.plan.point, abandon_on_cancel=True)
         await trio.to_thread.run_sync(raise_limits, self.plan.point, abandon_on_cancel=True)
+        with trio.move_on_after(RISKS_S):
+            await volume.look_for_risks()
+        for risk in volume.risks:
+            self.plan.say(f"warning: {risk}")
         self.registration.set_state(MOUNTED)
         _log.info("mounted on %s", self.plan.point)
         self.plan.ready()

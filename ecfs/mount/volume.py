@@ -6,8 +6,9 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -33,6 +34,15 @@ from ecfs.pool.settings import Settings
 _log = logging.getLogger(__name__)
 
 RISKS_S = 60.0
+MIB = 1 << 20
+LIMITS: dict[str, tuple[str, int]] = {
+    "cache_mib": ("cache_bytes", MIB),
+    "dirty_mib": ("dirty_limit", MIB),
+    "sealed_mib": ("sealed_limit", MIB),
+    "journal_mib": ("journal_limit", MIB),
+    "max_commit_s": ("max_commit_s", 1),
+}
+"""Key in the pool file → setting, and what one of it is."""
 
 
 async def _not_mounted(*, force: bool) -> None:
@@ -56,6 +66,11 @@ class Volume:
         """What the control service needs. Without a mount point there is nothing to end."""
         return Served(self.engine, self.healer, mountpoint, end, self._moved, lambda: self.risks)
 
+    async def look_for_risks(self) -> None:
+        """Which drives fail together. In a thread: to look at where a dead disk was mounted can take for ever."""
+        urls = [member.url for member in self.pool.members]
+        self.risks = await trio.to_thread.run_sync(risks_of, urls, self.pool.geometry.m, abandon_on_cancel=True)
+
     def _moved(self, slot: int, old: str, new: str) -> None:
         """A drive was replaced: the pool file must lead to the new place."""
         try:
@@ -65,7 +80,9 @@ class Volume:
 
 
 def settings_of(file: PoolFile, *, read_only: bool = False) -> Settings:
-    return Settings(stripe_size=file.stripe_kib * 1024, min_write_drives=file.min_write_drives, read_only=read_only)
+    settings = Settings(stripe_size=file.stripe_kib * 1024, min_write_drives=file.min_write_drives, read_only=read_only)
+    changes: dict[str, Any] = {LIMITS[key][0]: value * LIMITS[key][1] for key, value in file.limits}
+    return replace(settings, **changes)
 
 
 @asynccontextmanager
@@ -136,14 +153,13 @@ async def _run_engine(engine: Engine, task_status: trio.TaskStatus[None]) -> Non
 
 
 async def _watch_risks(volume: Volume) -> None:
-    """In a thread, and only when a drive has moved: to look at where a dead disk was mounted can take for ever."""
+    """Only when a drive has moved."""
     known: list[str] = []
     while True:
         urls = [member.url for member in volume.pool.members]
         if urls != known:
             known = urls
-            m = volume.pool.geometry.m
-            volume.risks = await trio.to_thread.run_sync(risks_of, urls, m, abandon_on_cancel=True)
+            await volume.look_for_risks()
         await volume.pool.members.wait_change(RISKS_S)
 
 

@@ -23,7 +23,10 @@ DEFAULT_DRIVES = 6
 _POOL_KEYS = ("id", "data", "parity", "stripe_kib", "min_write_drives")
 _DRIVE_KEYS = ("slot", "url")
 _TLS_KEYS = ("ca", "cert", "key")
+_LIMITS = {"cache_mib": 1, "dirty_mib": 20, "sealed_mib": 8, "journal_mib": 1, "max_commit_s": 1}
+"""Each with its least value: with less, a mount could not work at all."""
 _ID = re.compile(r"([0-9a-f]{32})?")
+MAX_LIMIT = 1 << 20
 MIN_STRIPE_KIB, MAX_STRIPE_KIB = 64, 32 * 1024
 """Smaller ones would be mostly headers; larger ones don't fit into the memory that a mount is allowed."""
 
@@ -43,6 +46,8 @@ class PoolFile:
     """0: k."""
     tls: TlsFiles | None = None
     """Certificates to show to storage nodes; absolute paths."""
+    limits: tuple[tuple[str, int], ...] = ()
+    """Of the mounting process, as named in the file; what is not named has its default."""
 
     @property
     def geometry(self) -> Geometry:
@@ -87,7 +92,7 @@ def read_pool_file(path: Path) -> PoolFile:
     except (TOMLKitError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
     where = str(path)
-    _check_keys(document, ("pool", "drive", "tls"), where)
+    _check_keys(document, ("pool", "drive", "tls", "limits"), where)
     pool, drives = document.get("pool"), document.get("drive")
     if not isinstance(pool, dict) or not isinstance(drives, list):
         raise UsageError(f"{where}: needs a [pool] table and one [[drive]] per slot")
@@ -100,7 +105,19 @@ def read_pool_file(path: Path) -> PoolFile:
     if least > k + m:
         raise UsageError(f"{where}: min_write_drives = {least}, but there are only {k + m} drives")
     tls = _tls(document["tls"], path) if "tls" in document else None
-    return PoolFile(path, _id(pool, where), k, m, _urls(drives, k + m, where), stripe_kib, least, tls)
+    limits = _limits(document.get("limits", {}), f"{where} [limits]")
+    return PoolFile(path, _id(pool, where), k, m, _urls(drives, k + m, where), stripe_kib, least, tls, limits)
+
+
+def _limits(table: object, where: str) -> tuple[tuple[str, int], ...]:
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} must be a table with some of {', '.join(_LIMITS)}")
+    _check_keys(table, tuple(_LIMITS), where)
+    found = {key: _number(table, key, None, where) for key in table}
+    for key, value in found.items():
+        if not _LIMITS[key] <= value <= MAX_LIMIT:
+            raise UsageError(f"{where}: {key} must be between {_LIMITS[key]} and {MAX_LIMIT}, not {value}")
+    return tuple(found.items())
 
 
 def _tls(table: object, path: Path) -> TlsFiles:
@@ -158,6 +175,8 @@ def render_pool_file(file: PoolFile) -> str:
         tls = tomlkit.table()
         tls.update({key: getattr(file.tls, key) for key in _TLS_KEYS})
         document.add("tls", tls)
+    if file.limits:
+        document.add("limits", tomlkit.item(dict(file.limits)))
     document.add("drive", drives)
     return tomlkit.dumps(document)
 

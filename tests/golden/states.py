@@ -29,7 +29,9 @@ def _healthy() -> Status:
             "running": False, "paused": False, "interrupted": False, "progress": None, "position": None,
             "rate_limit": None, "last_finished": NOW - 3 * 86400, "checked": 5400, "repaired": 0, "lost": 0,
         },
-        "replace": {"running": False, "slot": None, "progress": None},
+        "replace": {
+            "running": False, "interrupted": False, "slot": None, "url": None, "progress": None,
+        },
         "drill": {
             "running": False, "progress": None, "interrupted": False, "last_started": NOW - 9 * 86400,
             "last_finished": NOW - 9 * 86400 + 600, "proven": 0.987, "decoded": 30, "full": False,
@@ -146,8 +148,12 @@ STATES: dict[str, Status] = {
     "scrub-paused": changed(("scrub.paused", True), ("scrub.position", 2 * GIB)),
     "scrub-needed": changed(*stripes({6: 880, 5: 20}), ("may_lose", 1)),
     "replacing": changed(
-        *_gone(3), *stripes({5: 900}), ("may_lose", 1), ("replace.running", True), ("replace.slot", 3),
+        *_gone(3), *stripes({5: 900}), ("may_lose", 1), ("replace.running", True),
+        ("replace.slot", 3), ("replace.url", "/mnt/new/ecfs"),
         ("replace.progress", running("filling")),
+    ),
+    "replacement-interrupted": changed(
+        ("replace.interrupted", True), ("replace.slot", 3), ("replace.url", "/mnt/new/ecfs"),
     ),
     "found-bad-by-reading": changed(("repairs.waiting", 1), ("memory.repairs_waiting.used", 1)),
     "stalled": changed(

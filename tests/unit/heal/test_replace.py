@@ -8,6 +8,8 @@ from trio.testing import MockClock
 
 from ecfs.drive.memory_store import MemoryStore
 from ecfs.errors import EcfsError, RefusedError
+from ecfs.heal.replace import stored_replacement
+from ecfs.heal.report import ScrubProgress
 from tests.unit.heal.conftest import Hospital, data
 
 
@@ -93,7 +95,7 @@ async def test_replace_refuses_bad_places(hospital: Hospital) -> None:
         await patient.assert_clean()
 
 
-async def test_a_second_scrub_is_refused_while_one_runs(hospital: Hospital) -> None:
+async def test_no_other_work_is_begun_while_a_scrub_runs(hospital: Hospital) -> None:
     async with hospital.open(run=False) as patient:
         await patient.write(7, data(3_000_000))
         async with trio.open_nursery() as nursery:
@@ -102,7 +104,7 @@ async def test_a_second_scrub_is_refused_while_one_runs(hospital: Hospital) -> N
             while healer.running is None:
                 await trio.lowlevel.checkpoint()
             with pytest.raises(RefusedError, match="running already"):
-                await patient.scrub()
+                await patient.scrub(dry_run=True)
             with pytest.raises(RefusedError, match="running already"):
                 await patient.healer.replace(3, "memory:new")
         assert patient.healer.running is None
@@ -128,3 +130,52 @@ async def test_a_scrub_that_runs_is_given_up_when_the_pool_closes(hospital: Hosp
         assert refused
         assert patient.healer.last is None
         assert await patient.engine.close()
+
+
+async def test_a_replacement_that_was_killed_goes_on(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From what was noted after a sync; what lies beyond is put again, and nothing of it counts before the end."""
+    monkeypatch.setattr("ecfs.heal.replace.SAVE_S", 0.0)
+    hospital.spare["new"] = MemoryStore()
+    async with hospital.open(clean=False) as patient:
+        for ino in range(7, 107):
+            await patient.write(ino, data(20_000, ino))
+        with trio.CancelScope() as kill:
+
+            def killed(progress: ScrubProgress) -> None:
+                if progress.checked >= 40:
+                    kill.cancel()
+
+            await patient.healer.replace(3, "memory:new", killed)
+        assert patient.engine.pool.members[3].url == "memory:3"
+    hospital.spare["new"].crash()
+    async with hospital.open() as patient:
+        reached = stored_replacement(patient.engine.db.drives)
+        assert reached is not None
+        assert (reached.slot, reached.url) == (3, "memory:new")
+        assert reached.filled >= patient.stripes()[31]
+        assert patient.states() == ["online"] * 6
+        report = await patient.healer.replace(3, "memory:new")
+        assert report.exit_status == 0
+        assert report.tally(3).checked <= 100 - 32
+        await patient.until_whole()
+        assert patient.engine.pool.members[3].url == "memory:new"
+        await patient.assert_clean()
+        assert stored_replacement(patient.engine.db.drives) is None
+        for slot in (0, 1):
+            hospital.pool.stores[slot].vanish()
+        await patient.check()
+
+
+async def test_a_begun_replacement_of_another_slot_is_no_place_for_a_drive(hospital: Hospital) -> None:
+    async with hospital.open(run=False) as patient:
+        await patient.write(7, data(600_000))
+        hospital.spare["new"] = MemoryStore()
+        joiner = patient.healer._joiner
+        drive = hospital.open_drive("memory:new", 2)
+        await joiner.create(2, drive)
+        await drive.close()
+        with pytest.raises(RefusedError, match="is not empty"):
+            await patient.healer.replace(3, "memory:new")
+        assert patient.states() == ["online"] * 6

@@ -569,10 +569,10 @@ FAULTS = [
         ("tests/drive/test_bucket.py",),
     ),
     Fault(
-        "R25 rescue believes a shard's header",
+        "R25 rescue takes a shard of another stripe",
         "ecfs/rescue.py",
-        "    if blake2b(header[:HEADER_HASHED]) != header[HEADER_HASHED:]:\n        return None",
-        "    if False:\n        return None",
+        "    if (stripe, payload, fragment, content) != (fact.id, fact.length, fact.fragment, fact.hash):",
+        "    if False:",
         RESCUE,
     ),
     Fault(

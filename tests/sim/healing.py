@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
+import trio
+
 from ecfs.drive.shards import check_whole_shard
 from ecfs.errors import EcfsError, RefusedError
 from ecfs.heal.report import LOST, ScrubReport
@@ -14,6 +16,8 @@ from tests.sim.history import Violation
 from tests.sim.steps import Step
 from tests.sim.world import Mount, World
 
+NOTICED_WITHIN_S = 2.5
+"""What a drive lost a moment ago (wiped, rolled back) nobody can know yet: it is promised to show within 2 s."""
 ATTEMPTS = 4
 """Scrubs until nothing is found any more: one repairs, one confirms; orphans take two."""
 
@@ -94,6 +98,7 @@ class Healing:
         world = self.world
         world.calm()
         await settled(mount)
+        await trio.sleep(NOTICED_WITHIN_S)
         world.reasons.clear()
         report = ScrubReport()
         with suppress(RefusedError):

@@ -60,6 +60,10 @@ BUSY = mixed(
     (BEYOND, 0.0005),
 )
 """Long lives, many commits, few openings."""
+BROKEN = mixed(
+    (FILE_OPERATIONS, 0.66), (HOUSEKEEPING, 0.04), (ENDINGS, 0.03), (HARM, 0.13), (HEALING, 0.1), (BEYOND, 0.04)
+)
+"""Something is always wrong: little is written, much of it is repaired."""
 EVERYTHING = mixed(
     (FILE_OPERATIONS, 0.86), (HOUSEKEEPING, 0.02), (ENDINGS, 0.03), (HARM, 0.05), (HEALING, 0.03), (BEYOND, 0.01)
 )
@@ -85,4 +89,11 @@ def shown(steps: Sequence[Step]) -> str:
 
 RIVALS = mixed((FILE_OPERATIONS, 0.92), (HOUSEKEEPING, 0.03), ({"rival": 3, "race": 2, "crash": 1, "remount": 1}, 0.05))
 """Needs drives without locks."""
-MIXES = {"busy": BUSY, "crashes": CRASHES, "harmed": HARMED, "everything": EVERYTHING, "rivals": RIVALS}
+MIXES = {
+    "broken": BROKEN,
+    "busy": BUSY,
+    "crashes": CRASHES,
+    "harmed": HARMED,
+    "everything": EVERYTHING,
+    "rivals": RIVALS,
+}

@@ -19,6 +19,7 @@ from ecfs.journal.record import Record, frame
 from ecfs.journal.segments import Appending
 from ecfs.pool.members import Member
 
+JOURNAL = "the journal"
 Appended = dict[int, int]
 """slot → incarnation in which the drive got the record."""
 
@@ -133,7 +134,7 @@ class Appender:
             if await self._settler.call(member, append):
                 self._note(member, incarnation, appended)
         except DriveFullError as error:
-            self._no_room(member, error)
+            self._settler.no_room(member, JOURNAL, error)
 
     # ---- what it means ------------------------------------------------------------------------------------
 
@@ -145,8 +146,4 @@ class Appender:
         try:
             self._settler.failed(member, error)
         except DriveFullError as full:
-            self._no_room(member, full)
-
-    def _no_room(self, member: Member, error: DriveFullError) -> None:
-        member.full = True
-        self._pool.members.take_down(member.slot, "absent", f"no room for the journal: {error.args[0]}")
+            self._settler.no_room(member, JOURNAL, full)

@@ -93,7 +93,7 @@ class Checkpointer:
             try:
                 await self._settler.call(member, write)
             except DriveFullError as error:
-                pool.members.take_down(member.slot, "absent", f"no room for the superblock: {error.args[0]}")
+                self._settler.no_room(member, "the superblock", error)
         if len(pool.members.writable()) < pool.members.need:
             raise StalledError("the new superblock reached too few drives")
         return before[1:]

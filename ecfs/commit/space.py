@@ -54,6 +54,8 @@ class SpaceKeeper:
         try:
             with trio.move_on_after(member.drive.capabilities.deadline_s):
                 member.space = await member.drive.space()
+                if member.space.free > self._pool.settings.stripe_size:
+                    member.full = False
         except DriveError as error:
             self._pool.members.drive_failed(slot, error)
 

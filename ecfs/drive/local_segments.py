@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from ecfs.drive.base import Buffer
 from ecfs.drive.held import Held, create_file, held_descriptor, read_exactly, sync_directory, write_all
-from ecfs.drive.local_root import Root
+from ecfs.drive.local_root import Root, unlink_quietly
 from ecfs.drive.local_threads import Call, close_soon
 from ecfs.drive.translate import FULL
 from ecfs.errors import DriveUnreachableError
@@ -105,13 +105,24 @@ class Segment:
             if (offset, held.st_size) != (self._end, self._size):
                 # Shorter: what was acknowledged is gone. Longer: another writer. Neither may count as a copy.
                 raise DriveUnreachableError(f"the segment does not end at {offset} ({held.st_size} bytes)")
-            self._write(descriptor, offset, record)
-            os.fdatasync(descriptor)
+            try:
+                self._write(descriptor, offset, record)
+                os.fdatasync(descriptor)
+            except OSError:
+                if offset == 0:
+                    self._take_back(root)
+                raise
             if offset == 0:
                 with root.directory.use() as directory:
                     sync_directory(DIRECTORY, directory)
             root.check_file(self.name, held)
         root.check()
+
+    def _take_back(self, root: Root) -> None:
+        """A full disk is tried again and again, each time in a new segment: without this it would fill with empty
+        ones. Nobody counts on what failed, and the name is never used again."""
+        with root.directory.use() as directory:
+            unlink_quietly(self.name, directory)
 
     def _write(self, descriptor: int, offset: int, record: Buffer) -> None:
         """Write a record; where that makes the file longer and the record is short, with zeros behind it."""

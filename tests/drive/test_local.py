@@ -468,3 +468,23 @@ async def test_replace_that_reads_back_wrong_changes_nothing(
             await drive.put(KEY, [b"new"], replace=True)
     assert await drive.get(KEY) == b"old"
     assert files_below(Path(drive.url)) == {"identity", "fence", "lock", KEY}
+
+
+async def test_an_append_that_finds_no_room_leaves_no_empty_segment(
+    drive: LocalDrive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is tried again every second, each time with a new segment."""
+
+    def no_room(descriptor: int, buffers: object, offset: int = 0) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    await drive.append(SEGMENT, 0, b"first")
+    with monkeypatch.context() as patched:
+        patched.setattr("ecfs.drive.local_segments.write_all", no_room)
+        with pytest.raises(DriveFullError):
+            await drive.append(SEGMENT, 5, b"second")
+        for number in (1, 2):
+            with pytest.raises(DriveFullError):
+                await drive.append(f"j/00000002.{number:06x}", 0, b"second")
+    await drive.append("j/00000002.000003", 0, b"second")
+    assert files_below(tmp_path / "d0" / "j") == {"00000002.000000", "00000002.000003"}

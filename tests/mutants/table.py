@@ -519,6 +519,13 @@ FAULTS = [
         CHECKPOINTS,
     ),
     Fault(
+        "R23 every drive without room for a record leaves, however many",
+        "ecfs/commit/settle.py",
+        "        if len(writable) - len(sharing | {member.slot}) < self._members.need:",
+        "        if False:",
+        COMMIT,
+    ),
+    Fault(
         "R23 writes are admitted to full drives",
         "ecfs/commit/admission.py",
         "        return usable is None or usable.free > size",

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from ecfs.commit.engine import Engine
-from ecfs.errors import DriveUnreachableError, StalledError
+from ecfs.errors import DriveFullError, DriveUnreachableError, StalledError
 from ecfs.pool.members import Members
 from ecfs.shard import shard_key
 from tests.faulty import FaultyDrive
@@ -187,3 +187,52 @@ async def test_r21_a_failed_sync_voids_what_was_put(pool: FaultyPool, autojump_c
         stripes = [fact.id for fact in engine.db.ledger.facts(0, 10)]
         assert all(2 in engine.db.ledger.missing_slots(stripe) for stripe in stripes)
         assert stripes
+
+
+# ---- R23: no room for the journal itself ----------------------------------------------------------------------------
+
+
+def fill_up(pool: FaultyPool, *slots: int) -> None:
+    """Somebody else filled the disk to the last block: not even a record fits."""
+    for slot in slots:
+        pool.faulty[slot].failing |= {"append": DriveFullError("no space left on device", slot=slot)}
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["one-disk", "six-disks"])
+async def test_r23_a_disk_without_room_for_a_record_stays_readable_and_the_commit_waits(
+    pool: FaultyPool, autojump_clock: MockClock, alike: bool
+) -> None:
+    for slot, store in enumerate(pool.stores):
+        store.device = "one" if alike else f"disk{slot}"
+    async with pool.engine() as engine:
+        await write_and_sync(engine)
+        await engine.space_keeper.sample()
+        fill_up(pool, *range(6))
+        await write(engine, 500_000, data(1000, 2))
+        with pytest.raises(StalledError, match="room"):
+            await engine.sync()
+        await trio.sleep(30)
+        up = [member for member in engine.pool.members if member.up]
+        assert len(up) == (6 if alike else 4)
+        assert all(member.full for member in up)
+        for stripe in [fact.id for fact in engine.db.ledger.facts(0, 10)]:
+            engine.pool.reader.forget(stripe)
+        assert await engine.read(INO, 0, 500_000) == data(500_000)
+        for drive in pool.faulty:
+            drive.failing.clear()
+        await trio.sleep(5)
+        await engine.sync()
+        assert not engine.stalled
+        assert not any(member.full for member in up)
+
+
+async def test_r23_one_disk_without_room_for_a_record_leaves_w(pool: FaultyPool, autojump_clock: MockClock) -> None:
+    for slot, store in enumerate(pool.stores):
+        store.device = f"disk{slot}"
+    async with pool.engine() as engine:
+        await write_and_sync(engine)
+        await engine.space_keeper.sample()
+        fill_up(pool, 3)
+        await write(engine, 500_000, data(1000, 2))
+        await engine.sync()
+        assert [member.slot for member in engine.pool.members if not member.in_w] == [3]

@@ -483,13 +483,6 @@ FAULTS = [
         WRONG,
     ),
     Fault(
-        "R10 a pool is made where there was one",
-        "ecfs/mount/making.py",
-        "    return not (pool / POOL_FILE).exists()",
-        "    return True",
-        ("tests/unit/cli/test_pool_damage.py", "-k", "mount and all"),
-    ),
-    Fault(
         "R22 a partly deleted place is filled whatever lies in it",
         "ecfs/heal/restore.py",
         "        if why := await self._foreign(slot, drive):",

@@ -19,9 +19,10 @@ from ecfs.journal.record import Record, frame
 from ecfs.journal.segments import Appending
 from ecfs.pool.members import Member
 
-JOURNAL = "the journal"
 Appended = dict[int, int]
 """slot → incarnation in which the drive got the record."""
+Full = list[tuple[Member, DriveFullError]]
+"""Drives without room for it: what that means is judged when all have answered."""
 
 
 class _Begun:
@@ -63,13 +64,14 @@ class Appender:
         framed, gathering = frame(record), Gathering()
         lacking = [member for member in targets if appended.get(member.slot) != member.incarnation]
         begun = [each for member in lacking if (each := self._begin(member, record, framed, gathering))]
-        ours = {each.member.slot for each in begun}
+        ours, full = {each.member.slot for each in begun}, Full()
         await together(
             [
-                partial(self._finish, begun, gathering, appended),
-                *(partial(self._one, m, record, framed, appended) for m in lacking if m.slot not in ours),
+                partial(self._finish, begun, gathering, appended, full),
+                *(partial(self._one, m, record, framed, appended, full) for m in lacking if m.slot not in ours),
             ]
         )
+        self._settler.no_room(full, "the journal")
 
     # ---- in a thread of the drive's -----------------------------------------------------------------------
 
@@ -85,7 +87,7 @@ class Appender:
             return None
         return begun
 
-    async def _finish(self, begun: list[_Begun], gathering: Gathering, appended: Appended) -> None:
+    async def _finish(self, begun: list[_Begun], gathering: Gathering, appended: Appended, full: Full) -> None:
         watched = [self._watch(each) for each in begun]
         try:
             await gathering.wait()
@@ -99,7 +101,7 @@ class Appender:
         failures: list[EcfsError] = []
         for each, call in zip(begun, watched, strict=True):
             try:
-                self._judge(each, call, appended)
+                self._judge(each, call, appended, full)
             except EcfsError as error:
                 failures.append(error)
         raise_gravest(failures)
@@ -110,7 +112,7 @@ class Appender:
             raise RuntimeError("an append was begun on no drive")
         return self._settler.watch(each.member, drive, each.give_up, lambda: each.answered)
 
-    def _judge(self, each: _Begun, watched: Watched, appended: Appended) -> None:
+    def _judge(self, each: _Begun, watched: Watched, appended: Appended, full: Full) -> None:
         if each.given_up:
             watched.raise_if_stalled()
             return
@@ -118,13 +120,13 @@ class Appender:
         try:
             each.result()
         except DriveError as error:
-            self._failed(member, error)
+            self._failed(member, error, full)
         else:
             self._note(member, each.incarnation, appended)
 
     # ---- in a task of its own -----------------------------------------------------------------------------
 
-    async def _one(self, member: Member, record: Record, framed: bytes, appended: Appended) -> None:
+    async def _one(self, member: Member, record: Record, framed: bytes, appended: Appended, full: Full) -> None:
         incarnation, segments = member.incarnation, self._pool.segments
 
         async def append(drive: Drive) -> None:
@@ -134,7 +136,7 @@ class Appender:
             if await self._settler.call(member, append):
                 self._note(member, incarnation, appended)
         except DriveFullError as error:
-            self._settler.no_room(member, JOURNAL, error)
+            full.append((member, error))
 
     # ---- what it means ------------------------------------------------------------------------------------
 
@@ -142,8 +144,8 @@ class Appender:
         if member.incarnation == incarnation:
             appended[member.slot] = incarnation
 
-    def _failed(self, member: Member, error: DriveError) -> None:
+    def _failed(self, member: Member, error: DriveError, full: Full) -> None:
         try:
             self._settler.failed(member, error)
-        except DriveFullError as full:
-            self._settler.no_room(member, JOURNAL, full)
+        except DriveFullError as no_room:
+            full.append((member, no_room))

@@ -15,6 +15,7 @@ from ecfs.drive.base import Drive
 from ecfs.errors import DriveError, DriveFullError, StalledError
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.superblock import Checkpoint
+from ecfs.pool.members import Member
 from ecfs.shard import shard_key
 
 PIECE = 4 << 20
@@ -85,6 +86,7 @@ class Checkpointer:
         pool = self._pool
         before = pool.checkpoints
         pool.checkpoints = [checkpoint, *before[:1]]
+        full: list[tuple[Member, DriveFullError]] = []
         for member in pool.members.writable():
 
             async def write(drive: Drive, slot: int = member.slot) -> None:
@@ -93,7 +95,8 @@ class Checkpointer:
             try:
                 await self._settler.call(member, write)
             except DriveFullError as error:
-                self._settler.no_room(member, "the superblock", error)
+                full.append((member, error))
+        self._settler.no_room(full, "the superblock")
         if len(pool.members.writable()) < pool.members.need:
             raise StalledError("the new superblock reached too few drives")
         return before[1:]

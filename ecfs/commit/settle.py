@@ -133,15 +133,16 @@ class Settler:
             for stripe in stripes:
                 stripe.synced[member.slot] = incarnation
 
-    def no_room(self, member: Member, what: str, error: DriveFullError) -> None:
-        """What all of W must have finds no room on one drive: that one leaves. Where too few would be left, because
-        somebody else filled the disk that they share, none leaves: all stay readable and the commit waits for room.
+    def no_room(self, full: Sequence[tuple[Member, DriveFullError]], what: str) -> None:
+        """Drives found no room for what all of W must have: they leave. Where too few would be left, because somebody
+        else filled the disk that they share, none leaves: all stay readable and the commit waits for room.
         Raises StalledError then."""
-        space, writable = member.space, self._members.writable()
-        sharing = {other.slot for other in writable if space and other.space and other.space.device == space.device}
-        if len(writable) - len(sharing | {member.slot}) < self._members.need:
-            raise StalledError(f"no room for {what} on drive {member.slot}: {error.args[0]}")
-        self._members.take_down(member.slot, "absent", f"no room for {what}: {error.args[0]}")
+        slots = {member.slot for member, _ in full}
+        left = [member for member in self._members.writable() if member.slot not in slots]
+        if full and len(left) < self._members.need:
+            raise StalledError(f"no room for {what} on drives {sorted(slots)}: {full[0][1].args[0]}")
+        for member, error in full:
+            self._members.take_down(member.slot, "absent", f"no room for {what}: {error.args[0]}")
 
     # ---- one call, with R5 ------------------------------------------------------------------------------
 

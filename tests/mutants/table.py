@@ -514,7 +514,7 @@ FAULTS = [
     Fault(
         "R23 every drive without room for a record leaves, however many",
         "ecfs/commit/settle.py",
-        "        if len(writable) - len(sharing | {member.slot}) < self._members.need:",
+        "        if full and len(left) < self._members.need:",
         "        if False:",
         COMMIT,
     ),

@@ -250,6 +250,11 @@ class Client:
         elif problem != errno.EIO or self.mount.engine.failures == 0:
             raise Violation(f"fsync answered {errno.errorcode.get(problem, problem)} after {failures} failures")
 
+    async def do_df(self, step: Step) -> None:
+        usage = self.mount.fs.usage()
+        if not 0 <= usage.blocks_free <= usage.blocks:
+            raise Violation(f"df says {usage}")
+
     async def do_idle(self, step: Step) -> None:
         await trio.sleep([0.05, 0.3, 1.0, 3.0, 6.0][step.a % 5])
 

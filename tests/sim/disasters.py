@@ -236,13 +236,13 @@ async def settled(mount: Mount) -> None:
 
 
 def rot(store: SimStore, chance: Random, key: str = "") -> None:
-    """One file at rest (any, if none is named) is not what it was: a bit flipped, zeros, cut short, or gone."""
+    """A file at rest (any, if none is named) is not what it was: a bit flipped, zeros, cut short, unreadable, gone."""
     keys = [key] if key else sorted(store.names)
     if not keys:
         return
     key = chance.choice(keys)
     data = store.names[key].data
-    how = chance.randrange(4)
+    how = chance.randrange(5)
     if how == 0 or not data:
         store.drop(key)
     elif how == 1:
@@ -250,5 +250,8 @@ def rot(store: SimStore, chance: Random, key: str = "") -> None:
     elif how == 2:
         start = chance.randrange(len(data))
         data[start : start + 4096] = bytes(len(data[start : start + 4096]))
+    elif how == 3:
+        start = chance.randrange(len(data))
+        store.bad_sectors[store.names[key]] = (start, start + 4096)
     else:
         del data[chance.randrange(len(data)) :]

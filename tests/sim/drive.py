@@ -15,6 +15,7 @@ from ecfs.drive.base import Buffer
 from ecfs.drive.memory import Hook, MemoryDrive
 from ecfs.drive.wrapper import DriveWrapper
 from ecfs.errors import DriveUnreachableError
+from ecfs.shard import ShardHeader
 from tests.sim.faults import FAULTS, Call, apt
 from tests.sim.store import SimStore
 
@@ -145,6 +146,22 @@ class SimDrive(DriveWrapper):
     async def put(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
         data = b"".join(buffers)
         await self.meet(Call("put", key, partial(self.inner.put, key, buffers, replace=replace), data))
+
+    async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        async def go() -> list[bytes]:
+            found = await self.inner.read(key, ranges)
+            self.store.demand_readable(key, ranges)
+            return found
+
+        return await self.meet(Call("read", key, go))
+
+    async def verify(self, key: str) -> ShardHeader:
+        async def go() -> ShardHeader:
+            header = await self.inner.verify(key)
+            self.store.demand_readable(key, [(0, 1 << 40)])
+            return header
+
+        return await self.meet(Call("verify", key, go))
 
     async def append(self, segment: str, offset: int, record: Buffer) -> None:
         go = partial(self.inner.append, segment, offset, record)

@@ -25,7 +25,7 @@ class Step:
 FILE_OPERATIONS = {
     "create": 6, "write": 16, "truncate": 2, "mkdir": 3, "symlink": 1, "fifo": 1, "link": 2, "unlink": 4, "rmdir": 1,
     "rename": 3, "exchange": 1, "noreplace": 1, "set_xattr": 2, "remove_xattr": 1, "chmod": 1, "open": 2, "close": 2,
-    "read": 6, "fsync": 5, "idle": 2,
+    "read": 6, "fsync": 5, "idle": 2, "df": 1,
 }  # fmt: skip
 HOUSEKEEPING = {"checkpoint": 1, "compact": 2, "pack": 1, "breeze": 1, "calm": 1}
 ENDINGS = {"crash": 1, "kill": 1, "remount": 1}
@@ -64,6 +64,10 @@ BROKEN = mixed(
     (FILE_OPERATIONS, 0.66), (HOUSEKEEPING, 0.04), (ENDINGS, 0.03), (HARM, 0.13), (HEALING, 0.1), (BEYOND, 0.04)
 )
 """Something is always wrong: little is written, much of it is repaired."""
+TIGHT = mixed(
+    (FILE_OPERATIONS, 0.91), (HOUSEKEEPING, 0.03), (ENDINGS, 0.02), ({"full": 3, "roomy": 2, "mend": 2}, 0.04)
+)
+"""Drives that are full again and again."""
 EVERYTHING = mixed(
     (FILE_OPERATIONS, 0.86), (HOUSEKEEPING, 0.02), (ENDINGS, 0.03), (HARM, 0.05), (HEALING, 0.03), (BEYOND, 0.01)
 )
@@ -96,4 +100,5 @@ MIXES = {
     "harmed": HARMED,
     "everything": EVERYTHING,
     "rivals": RIVALS,
+    "tight": TIGHT,
 }

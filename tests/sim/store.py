@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from weakref import WeakKeyDictionary
 
 import trio
 
 from ecfs.drive.base import Writer
 from ecfs.drive.fence import NOBODY
 from ecfs.drive.memory_store import Change, File, MemoryStore
+from ecfs.errors import ShardCorruptError
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class SimStore(MemoryStore):
     lied: bool = False
     """Something may be shown that is not durable although a sync was answered."""
     late: list[LateWrite] = field(default_factory=list)
+    bad_sectors: WeakKeyDictionary[File, tuple[int, int]] = field(default_factory=WeakKeyDictionary)
+    """(start, end) of what can't be read any more; goes with the file."""
 
     def harden(self, changes: list[Change]) -> None:
         if not self.lies:
@@ -47,6 +51,13 @@ class SimStore(MemoryStore):
         self.names.pop(key, None)
         self.durable_names.pop(key, None)
         self.pending = [change for change in self.pending if change.key != key]
+
+    def demand_readable(self, key: str, ranges: Sequence[tuple[int, int]]) -> None:
+        """As a disk with a bad sector: whoever asks for that, too, gets nothing, and is not told where it is."""
+        file = self.names.get(key)
+        start, end = self.bad_sectors.get(file, (0, 0)) if file is not None else (0, 0)
+        if any(offset < end and offset + length > start for offset, length in ranges):
+            raise ShardCorruptError("can't be read: Input/output error", key=key)
 
     def confess(self) -> None:
         """A drive that lied loses power: from now on it shows what it really has."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import NoReturn
@@ -45,6 +45,9 @@ SMALL = Settings(
     commit_rows=200,
 )
 """Everything happens after a few operations instead of a few thousand."""
+
+LARGE = replace(SMALL, stripe_size=1 << 20, seal_at=1 << 20, journal_limit=1 << 16, compact_slack=1 << 20)
+"""Shards of several blocks: damaged in one and sound in the others."""
 
 
 class PowerCut(BaseException):
@@ -87,7 +90,8 @@ class World:
 
     seed: int
     scratch: Path
-    settings: Settings = SMALL
+    settings: Settings | None = None
+    """SMALL, in every fourth world LARGE."""
     geometry: Geometry = field(default_factory=lambda: Geometry(1, 4, 2))
     lockable: bool = True
     stores: list[SimStore] = field(default_factory=list)
@@ -106,6 +110,7 @@ class World:
     observer: Callable[[int, str, str], None] | None = None
 
     def __post_init__(self) -> None:
+        self.settings = self.settings or (LARGE if self.seed % 4 == 3 else SMALL)
         self.chance = Random(f"world {self.seed}")
         self.weather = Weather(Random(f"weather {self.seed}"))
         self.clock = SimClock(self.seed)

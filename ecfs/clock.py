@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import trio
@@ -55,3 +55,8 @@ def local_text(wall_ns: int, *, seconds: bool = False) -> str:
 def utc(wall_ns: int) -> datetime:
     """A moment of the wall clock as other libraries want it."""
     return datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC)
+
+
+def span(seconds: float) -> timedelta:
+    """A length of time as other libraries want it."""
+    return timedelta(seconds=seconds)

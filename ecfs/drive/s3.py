@@ -9,21 +9,20 @@ import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
 from obstore.store import S3Store
 
-from ecfs.clock import Clock
+from ecfs.clock import Clock, span
 from ecfs.drive.bucket import BucketDrive
 from ecfs.drive.objects import Listed
 from ecfs.drive.s3_url import S3Url
 
 LIST_CHUNK = 1000
 TIMEOUT = "20s"
-RETRY: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=20)}
+RETRY: Any = {"max_retries": 5, "retry_timeout": span(20)}
 """By default the library goes on for three minutes, and for as long a drive that was given up could not come back."""
 
 

@@ -17,6 +17,9 @@ T = TypeVar("T")
 LEFT_ALONE = frozenset({"put", "sync", "append"})
 """The commit engine watches these itself: a drive that is late among many late ones must not be taken out (R5)."""
 
+CREATE_S = 30.0
+"""For making a drive, which syncs many times, and which nobody's program waits for."""
+
 
 class DeadlineDrive(DriveWrapper):
     """Gives each operation (each entry of a listing) `seconds`, by default what the drive's capabilities say.
@@ -31,9 +34,10 @@ class DeadlineDrive(DriveWrapper):
     async def around(self, operation: str, key: str | None, call: Callable[[], Awaitable[T]]) -> T:
         if operation in LEFT_ALONE:
             return await call()
-        with trio.move_on_after(self.seconds):
+        seconds = max(self.seconds, CREATE_S) if operation == "create" else self.seconds
+        with trio.move_on_after(seconds):
             return await call()
-        raise DriveTimeoutError(f"no answer to {operation} within {self.seconds:g} s", slot=self.slot, key=key)
+        raise DriveTimeoutError(f"no answer to {operation} within {seconds:g} s", slot=self.slot, key=key)
 
     def begin_append(self, segment: str, offset: int, record: Buffer, done: Callable[[], object]) -> Begun | None:
         return self.inner.begin_append(segment, offset, record, done)

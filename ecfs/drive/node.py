@@ -8,7 +8,7 @@ exclusively, a stream stays open: when it ends, so does the attachment, since ot
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -30,9 +30,11 @@ from ecfs.drive.base import (
     check_prefix,
     check_segment,
 )
+from ecfs.drive.begun import Begun
 from ecfs.drive.belonging import pool_named_in
+from ecfs.drive.deadline import CREATE_S
 from ecfs.drive.machine import holder_text, machine_id
-from ecfs.drive.node_link import Link
+from ecfs.drive.node_link import Link, Sending
 from ecfs.drive.translate import labelled
 from ecfs.errors import CorruptError, DriveLockedError, DriveUnreachableError, UsageError
 from ecfs.rpc import drive_pb2 as pb
@@ -108,9 +110,9 @@ class NodeDrive(Drive):
         )
         await self._begin(DRIVE["Attach"], request, exclusive=exclusive)
 
-    async def _begin(self, method: Method, request: Any, *, exclusive: bool) -> None:
+    async def _begin(self, method: Method, request: Any, *, exclusive: bool, timeout_s: float | None = None) -> None:
         with labelled(self.slot):
-            stream, reply = await self._link.open(method, request)
+            stream, reply = await self._link.open(method, request, timeout_s)
         self._attachment, self._lost = reply.attachment, ""
         self._exclusive, self._hold, self._orphaned = exclusive, stream, False
         self._abandoned, self._machine = reply.abandoned, reply.machine
@@ -149,7 +151,7 @@ class NodeDrive(Drive):
         if request.ByteSize() > CHUNK:
             raise UsageError(f"the blobs of a new drive have {CHUNK} bytes at most")
         self._writer = None  # the new drive is promised to nobody
-        await self._begin(DRIVE["Create"], request, exclusive=True)
+        await self._begin(DRIVE["Create"], request, exclusive=True, timeout_s=CREATE_S)
         self._pool_id = pool_named_in(blobs["identity"]) or self._pool_id
 
     async def location(self) -> Location | None:
@@ -261,17 +263,31 @@ class NodeDrive(Drive):
     # ---- journal ----------------------------------------------------------------------------------------------------
 
     async def append(self, segment: str, offset: int, record: Buffer) -> None:
-        check_segment(segment)
-        caller = self._caller(segment, changing=True)
-        request = pb.AppendRequest(caller=caller, segment=segment, offset=offset, length=len(record))
+        request = self._append_request(segment, offset, record)
         with labelled(self.slot, segment):
-            if segment in self._sealed:
-                raise DriveUnreachableError("an earlier append to this segment failed: go on in a new one")
             try:
                 await self._link.send(DRIVE["Append"], request, [record], WRITE_DEADLINE_S)
             except BaseException:
-                self._sealed.add(segment)
+                self.seal(segment)
                 raise
+
+    def begin_append(self, segment: str, offset: int, record: Buffer, done: Callable[[], object]) -> Begun | None:
+        request = self._append_request(segment, offset, record)
+        with labelled(self.slot, segment):
+            sending = self._link.begin(DRIVE["Append"], request, record, WRITE_DEADLINE_S, done)
+        return None if sending is None else _Appending(self, segment, sending)
+
+    def _append_request(self, segment: str, offset: int, record: Buffer) -> pb.AppendRequest:
+        check_segment(segment)
+        caller = self._caller(segment, changing=True)
+        if segment in self._sealed:
+            text = "an earlier append to this segment failed: go on in a new one"
+            raise DriveUnreachableError(text, slot=self.slot, key=segment)
+        return pb.AppendRequest(caller=caller, segment=segment, offset=offset, length=len(record))
+
+    def seal(self, segment: str) -> None:
+        """An append failed or was given up: it may yet be made (R20)."""
+        self._sealed.add(segment)
 
     # ---- what every call begins with --------------------------------------------------------------------------------
 
@@ -298,6 +314,27 @@ class NodeDrive(Drive):
     async def _send(self, name: str, request: Any, buffers: Sequence[Buffer], key: str, timeout_s: float) -> Any:
         with labelled(self.slot, key):
             return await self._link.send(DRIVE[name], request, buffers, timeout_s)
+
+
+class _Appending:
+    """`Begun`."""
+
+    def __init__(self, drive: NodeDrive, segment: str, sending: Sending) -> None:
+        self._drive = drive
+        self._segment = segment
+        self._sending = sending
+
+    def result(self) -> None:
+        with labelled(self._drive.slot, self._segment):
+            try:
+                self._sending.result()
+            except BaseException:
+                self._drive.seal(self._segment)
+                raise
+
+    def give_up(self) -> None:
+        self._drive.seal(self._segment)
+        self._sending.give_up()
 
 
 class _Running:

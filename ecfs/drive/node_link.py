@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 import trio
 
-from ecfs.clock import Clock
+from ecfs.clock import Clock, monotonic_for_threads
 from ecfs.drive.base import Buffer
 from ecfs.errors import DriveTimeoutError, DriveUnreachableError, ShardCorruptError, UsageError
 from ecfs.rpc import frames
-from ecfs.rpc.client import Channel, Stream, never_arrived
+from ecfs.rpc.client import Channel, Sent, Stream, never_arrived
 from ecfs.rpc.limits import CHUNK, MAX_CALL_S, MAX_DATA, data_deadline_s
 from ecfs.rpc.methods import Method
 from ecfs.rpc.status import NodeBusyError
@@ -53,16 +55,17 @@ class Link:
         if channel is not None:
             channel.close()
 
-    async def open(self, method: Method, request: Any) -> tuple[Stream, Any]:
-        """A stream that stays open, and its first reply."""
+    async def open(self, method: Method, request: Any, timeout_s: float | None = None) -> tuple[Stream, Any]:
+        """A stream that stays open, and its first reply. timeout_s: until that comes."""
+        seconds = self.deadline_s if timeout_s is None else timeout_s
         stream = self.channel.open(method, request)
         try:
-            with trio.move_on_after(self.deadline_s):
+            with trio.move_on_after(seconds):
                 reply = await stream.next()
                 if reply is None:
                     raise DriveUnreachableError("the node ended the call")
                 return stream, reply
-            raise DriveTimeoutError(f"no answer to attach within {self.deadline_s:g} s")
+            raise DriveTimeoutError(f"no answer to {method.name.lower()} within {seconds:g} s")
         except BaseException:
             stream.cancel()
             raise
@@ -89,6 +92,20 @@ class Link:
             return await self.channel.send(method, _messages(method, request, buffers), timeout_s)
 
         return await self._once(call, timeout_s)
+
+    def begin(
+        self, method: Method, request: Any, buffer: Buffer, timeout_s: float, done: Callable[[], object]
+    ) -> Sending | None:
+        """`send` for a caller that does not wait. None, and nothing sent, if it would have to wait or is too long."""
+        if request.length > CHUNK:
+            return None
+        sending = Sending(self.channel, method, frames.join(request, [buffer]), timeout_s, done)
+        try:
+            self._calls.acquire_on_behalf_of_nowait(sending)
+        except trio.WouldBlock:
+            return None
+        sending.begin(lambda: self._calls.release_on_behalf_of(sending))
+        return sending
 
     async def fetch(self, method: Method, request: Any, total: int | None = None) -> tuple[Any, list[memoryview]]:
         """A call that brings data here: the first reply and all data. total: bytes that will come, where known."""
@@ -147,6 +164,60 @@ class Link:
 
     async def _pause(self) -> None:
         await trio.sleep(PAUSE_S * (1 + self._clock.token(1)[0] / 255))
+
+
+class Sending:
+    """A call on its way that nobody awaits; sent again for as long as a node that is busy has not begun with it."""
+
+    def __init__(
+        self, channel: Channel, method: Method, frame: bytes, timeout_s: float, done: Callable[[], object]
+    ) -> None:
+        self._send = partial(channel.begin, method, frame, timeout_s, self._ended)
+        self._now = monotonic_for_threads()
+        self._until = self._now() + timeout_s
+        self._done = done
+        self._guard = threading.Lock()
+        self._given_up = False
+        self._sent: Sent | None = None
+        self._release: Callable[[], object] = bool
+
+    def begin(self, release: Callable[[], object]) -> None:
+        """release: called once, in the event loop, when the call no longer counts."""
+        self._release = release
+        self._once_more()
+
+    def _once_more(self) -> None:
+        with self._guard:
+            if not self._given_up:
+                self._sent = self._send()
+
+    def _after_pause(self) -> None:
+        try:
+            self._once_more()
+        except ValueError:  # the channel was closed meanwhile
+            self._done()
+
+    def _ended(self, sent: Sent) -> None:
+        """In a thread of gRPC's."""
+        if sent.was_busy() and self._now() < self._until and not self._given_up:
+            threading.Timer(PAUSE_S, self._after_pause).start()
+        else:
+            self._done()
+
+    def result(self) -> Any:
+        """Once it is done."""
+        self._release()
+        if self._sent is None:
+            raise DriveUnreachableError("it was never sent")
+        return self._sent.result()
+
+    def give_up(self) -> None:
+        self._release()
+        with self._guard:
+            self._given_up = True
+            sent = self._sent
+        if sent is not None:
+            sent.future.cancel()
 
 
 def _messages(method: Method, request: Any, buffers: Sequence[Buffer]) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ A call that is cancelled here is cancelled on the wire, so that the node gives i
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -15,7 +16,7 @@ from ecfs.errors import DriveTimeoutError, DriveUnreachableError
 from ecfs.rpc.credentials import client_credentials
 from ecfs.rpc.limits import CLIENT_OPTIONS
 from ecfs.rpc.methods import Method, deserializer, serializer
-from ecfs.rpc.status import error_of, was_said_by_node
+from ecfs.rpc.status import error_of, is_busy, was_said_by_node
 from ecfs.rpc.tls import TlsFiles
 
 STREAM_THREADS = 8
@@ -43,6 +44,12 @@ class Channel:
     async def unary(self, method: Method, request: Any, timeout_s: float) -> Any:
         """One message there, one back. Also of a method that streams, where one is enough: the wire is the same."""
         return await _result(self._stub(method, False).future(request, timeout=timeout_s))
+
+    def begin(self, method: Method, request: Any, timeout_s: float, done: Callable[[Sent], object]) -> Sent:
+        """`unary` for a caller that does not wait: done() is called in a thread of gRPC's when it has ended."""
+        sent = Sent(self._stub(method, False).future(request, timeout=timeout_s))
+        sent.future.add_done_callback(lambda _: done(sent))
+        return sent
 
     async def send(self, method: Method, requests: Iterable[Any], timeout_s: float) -> Any:
         """Several messages there, one back."""
@@ -109,6 +116,27 @@ def _tell(token: trio.lowlevel.TrioToken, tell: Callable[[], None]) -> None:
         return  # the program ends; nobody waits any more
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A call on its way, or ended."""
+
+    future: Any
+
+    def was_busy(self) -> bool:
+        """Has it ended because the node had too much to do to begin with it?"""
+        code = None if self.future.cancelled() else self.future.code()
+        return code is grpc.StatusCode.RESOURCE_EXHAUSTED and is_busy(self.future.trailing_metadata())
+
+    def result(self) -> Any:
+        """Once it has ended."""
+        try:
+            return self.future.result()
+        except grpc.FutureCancelledError as error:
+            raise DriveUnreachableError("the connection was closed") from error
+        except grpc.RpcError as error:
+            raise _translated(error) from error
+
+
 async def _result(future: Any) -> Any:
     """What a call returns, without blocking the event loop and without a thread."""
     ended = trio.Event()
@@ -119,12 +147,7 @@ async def _result(future: Any) -> Any:
     except trio.Cancelled:
         future.cancel()
         raise
-    try:
-        return future.result()
-    except grpc.FutureCancelledError as error:
-        raise DriveUnreachableError("the connection was closed") from error
-    except grpc.RpcError as error:
-        raise _translated(error) from error
+    return Sent(future).result()
 
 
 def _translated(error: Any) -> Exception:

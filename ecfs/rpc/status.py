@@ -104,5 +104,9 @@ def error_of(
     return known(f"{meaning} ({detail})")
 
 
+def is_busy(metadata: Iterable[Any] | None) -> bool:
+    return (MARK, BUSY) in ((name, value) for name, value in metadata or ())
+
+
 def was_said_by_node(metadata: Iterable[Any] | None) -> bool:
     return any(name == MARK for name, _ in metadata or ())

@@ -22,7 +22,7 @@ from benchmarks.ceilings import RawDrives
 from benchmarks.contenders import ALL, ROOT, Contender, Unsupported
 from benchmarks.drives import six_drives
 from benchmarks.nodes import NODES
-from benchmarks.report import load, plot, table
+from benchmarks.report import load, plot, put_into, table
 from benchmarks.rows import ROWS, Row, Turn, with_needed
 
 DEFAULT: dict[str, type[Contender]] = ALL | {"raw": RawDrives}
@@ -76,7 +76,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--drive-mib", type=int, default=640, help="size of each of the six drives, in RAM")
     parser.add_argument("--results", type=Path, default=ROOT / "build" / "benchmarks.jsonl")
     parser.add_argument("--fresh", action="store_true", help="forget the results that are there")
-    parser.add_argument("--table", type=Path, default=ROOT / "build" / "benchmarks.md")
+    parser.add_argument("--document", type=Path, default=ROOT / "docs" / "BENCHMARKS.md", help="gets the table")
     parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "benchmarks.png")
     options = parser.parse_args()
     options.rows = options.rows.split(",") if options.rows else list(ROWS)
@@ -114,7 +114,7 @@ def main() -> None:
                     print(f"  {result['row']}: {_shown(result)}", file=sys.stderr)
     values, units = load(options.results)
     text = table(values, units)
-    options.table.write_text(text)
+    put_into(options.document, text)
     print(text)
     plot(values, units, options.plot)
 

@@ -12,6 +12,9 @@ Values = dict[tuple[str, str], list[float]]
 """(row, contender) → one figure per round."""
 
 
+BEGIN, END = "<!-- make bench writes from here -->", "<!-- make bench writes to here -->"
+
+
 def load(path: Path) -> tuple[Values, dict[str, str]]:
     """All results of a file of JSON lines, and each row's unit. Errors that a contender met are left out."""
     values: Values = defaultdict(list)
@@ -44,6 +47,13 @@ def table(values: Values, units: dict[str, str]) -> str:
         cells = [cell(values.get((row, contender), [])) for contender in contenders]
         lines.append(f"| {row} {unit}".rstrip() + " | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def put_into(document: Path, text: str) -> None:
+    """Exchange what stands between the two markers of a document."""
+    before, _, rest = document.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    document.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
 
 
 def plot(values: Values, units: dict[str, str], path: Path) -> None:

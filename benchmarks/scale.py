@@ -9,6 +9,7 @@ Filling goes past the kernel, so that a million files take minutes. A tenth of t
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import random
 import subprocess
@@ -100,15 +101,26 @@ class Pool:
             run(ECFS, "umount", self.root)
         return timer.seconds
 
-    def rss_mib(self) -> float:
-        pid = subprocess.run(
-            ["pgrep", "-f", f"ecfs mount {self.base / 'pool'}"], capture_output=True, text=True, check=True
-        ).stdout.split()[0]
-        line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
+    @functools.cached_property
+    def _process(self) -> Path:
+        command = ["pgrep", "-f", f"ecfs mount {self.base / 'pool'}"]
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        return Path("/proc", found[0])
 
+    def rss_mib(self) -> float:
+        lines = (self._process / "status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
+
+    def cpu_s(self) -> float:
+        """Seconds of processor that the daemon has had: tells more than a rate on a machine that is not idle."""
+        fields = (self._process / "stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @functools.cached_property
     def directories(self) -> list[Path]:
-        return [Path(entry.path) for entry in os.scandir(self.root) if entry.name.startswith("d")]
+        """Those that are full; one in which filling was interrupted may not be."""
+        last = f"f{PER_DIRECTORY - 1}"
+        return [Path(e.path) for e in os.scandir(self.root) if e.name.startswith("d") and Path(e.path, last).exists()]
 
 
 def create(pool: Pool, rng: random.Random) -> float:
@@ -121,7 +133,7 @@ def create(pool: Pool, rng: random.Random) -> float:
 
 
 def stat_cold(pool: Pool, rng: random.Random) -> float:
-    chosen = rng.sample(pool.directories(), SAMPLE // PER_DIRECTORY)
+    chosen = rng.sample(pool.directories, SAMPLE // PER_DIRECTORY)
     drop_caches()
     with timed() as timer:
         for directory in chosen:
@@ -132,7 +144,7 @@ def stat_cold(pool: Pool, rng: random.Random) -> float:
 
 
 def read_cold(pool: Pool, rng: random.Random) -> float:
-    chosen = rng.choice(pool.directories())
+    chosen = rng.choice(pool.directories)
     drop_caches()
     data = noise(SIZE)
     with timed() as timer:
@@ -144,7 +156,7 @@ def read_cold(pool: Pool, rng: random.Random) -> float:
 
 def read_scattered(pool: Pool, rng: random.Random) -> float:
     """One file each of many directories: other pages of the metadata, other stripes."""
-    directories = pool.directories()
+    directories = pool.directories
     chosen = [rng.choice(directories) / f"f{rng.randrange(PER_DIRECTORY)}" for _ in range(PER_DIRECTORY)]
     drop_caches()
     with timed() as timer:
@@ -153,21 +165,21 @@ def read_scattered(pool: Pool, rng: random.Random) -> float:
     return PER_DIRECTORY / timer.seconds
 
 
-def list_wide(pool: Pool, rng: random.Random) -> float:
+MEASURES: dict[str, tuple[Callable[[Pool, random.Random], float], int]] = {
+    "create": (create, SAMPLE),
+    "stat cold": (stat_cold, SAMPLE),
+    "read cold": (read_cold, PER_DIRECTORY),
+    "read scattered cold": (read_scattered, PER_DIRECTORY),
+}
+"""With the number of files of each."""
+
+
+def list_wide(pool: Pool) -> float:
     """Seconds of `ls -l` in the wide directory."""
     drop_caches()
     with timed() as timer:
         run("ls", "-l", pool.root / "wide")
     return timer.seconds
-
-
-MEASURES: dict[str, Callable[[Pool, random.Random], float]] = {
-    "create files/s": create,
-    "stat cold files/s": stat_cold,
-    "read cold files/s": read_cold,
-    "read scattered cold files/s": read_scattered,
-    "ls -l of the wide directory s": list_wide,
-}
 
 
 def measure(bases: list[Path], rounds: int) -> None:
@@ -178,10 +190,13 @@ def measure(bases: list[Path], rounds: int) -> None:
         found["RSS after mount MiB"][pool.base].append(pool.rss_mib())
     rng = random.Random(time.time_ns())
     for _ in range(rounds):
-        for name, work in MEASURES.items():
+        for name, (work, count) in MEASURES.items():
             for pool in pools:
-                found[name][pool.base].append(work(pool, rng))
+                before = pool.cpu_s()
+                found[f"{name} files/s"][pool.base].append(work(pool, rng))
+                found[f"{name} µs of the daemon's CPU"][pool.base].append(1e6 * (pool.cpu_s() - before) / count)
     for pool in pools:
+        found["ls -l of the wide directory s"][pool.base].append(list_wide(pool))
         found["RSS at the end MiB"][pool.base].append(pool.rss_mib())
         found["unmount s"][pool.base].append(pool.umount())
     print("| row | " + " | ".join(base.name for base in bases) + " |\n|---|" + "--:|" * len(bases))

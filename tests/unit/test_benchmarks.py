@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks.report import load, plot, table
+from benchmarks.contenders import ROOT
+from benchmarks.report import BEGIN, END, load, plot, put_into, table
 from benchmarks.rows import ROWS, with_needed
 
 
@@ -29,6 +30,19 @@ def test_table_shows_median_and_spread_and_leaves_errors_out(results: Path) -> N
         "|---|--:|--:|",
         "| untar entries/s | 200 (100–300) | 0.5 |",
     ]
+
+
+def test_table_takes_the_place_of_the_last_one_and_of_nothing_else(tmp_path: Path) -> None:
+    document = tmp_path / "document"
+    document.write_text(f"before\n{BEGIN}\nold\n{END}\nbehind\n")
+    put_into(document, "| new |\n")
+    put_into(document, "| newer |\n")
+    assert document.read_text() == f"before\n{BEGIN}\n\n| newer |\n\n{END}\nbehind\n"
+
+
+def test_the_document_has_a_place_for_the_table() -> None:
+    text = (ROOT / "docs" / "BENCHMARKS.md").read_text()
+    assert text.index(BEGIN) < text.index(END)
 
 
 def test_plot_is_an_image(results: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tests.programs import wait_for_end
 pytestmark = [
     pytest.mark.mount,
     pytest.mark.soak,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(2400),
     pytest.mark.skipif(os.getuid() != 0, reason="only root may start servers as other users"),
 ]
 
@@ -68,10 +68,10 @@ class Postgres:
     def start(self) -> None:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c shared_buffers=16MB"
         with open(os.devnull, "w") as nowhere:
-            arguments = ["-D", str(self.data), "-w", "-t", "60", "-l", "/dev/null", "-o", options, "start"]
+            arguments = ["-D", str(self.data), "-w", "-t", "240", "-l", "/dev/null", "-o", options, "start"]
             command = self.command("pg_ctl", *arguments)
             for _ in range(5):  # children of the last one may not have noticed yet
-                done = subprocess.run(command, cwd="/", check=False, stdout=nowhere, stderr=nowhere, timeout=90)
+                done = subprocess.run(command, cwd="/", check=False, stdout=nowhere, stderr=nowhere, timeout=270)
                 if done.returncode == 0:
                     break
                 subprocess.run(["sleep", "2"], check=True)
@@ -93,7 +93,7 @@ def test_postgresql_loses_nothing_when_the_daemon_is_killed_under_pgbench(open_p
     pool, postgres = open_pool, Postgres(open_pool)
     postgres.run("initdb", "-D", str(postgres.data), "--data-checksums", "-A", "trust", "-U", "postgres")
     postgres.start()
-    subprocess.run(postgres.bench("-i", "-s", "2", "-q"), check=True, capture_output=True, timeout=120, cwd="/")
+    subprocess.run(postgres.bench("-i", "-s", "2", "-q"), check=True, capture_output=True, timeout=2700, cwd="/")
     postgres.sql("CREATE TABLE acknowledged (n int)")
     for number in range(ROUNDS):
         if number == 1:
@@ -104,7 +104,7 @@ def test_postgresql_loses_nothing_when_the_daemon_is_killed_under_pgbench(open_p
         subprocess.run(["sleep", "4"], check=True)
         postgres.sql(f"INSERT INTO acknowledged VALUES ({number})")
         pool.kill()
-        working.wait(60)
+        working.wait(300)
         postgres.die()
         pool.mount()
         postgres.start()

@@ -143,5 +143,5 @@ def test_postmark(pool: Pool) -> None:
     commands = f"set location {pool.mnt}\nset number 1500\nset transactions 6000\nset subdirectories 10\nrun\nquit\n"
     said = suite("postmark", "postmark", commands=commands)
     assert "Error" not in said, said
-    assert "transactions per second" in said or "6000" in said, said
+    assert "seconds of transactions" in said, said
     assert os.listdir(pool.mnt) == []

@@ -200,15 +200,12 @@ class Disasters:
 
     async def do_roomy(self, step: Step, mount: Mount) -> None:
         world = self.world
-        if not FULL_SET & world.reasons:
+        if PoolFullError not in world.reasons:  # StalledError alone is a blackout, which more room does not end
             return
         for store in world.stores:
             store.capacity = UNLIMITED
         await settled(mount)
         world.reasons.difference_update(FULL)
-
-
-FULL_SET = set(FULL)
 
 
 def place_of(url: str) -> int:

@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test soak sim crash mutants fuzz bench bench-compare bench-micro check demo setup proto clean golden man
+.PHONY: help run test soak sim branches crash mutants fuzz bench bench-compare bench-micro check demo setup proto clean golden man
 
 # Debian packages: what ecfs needs to be installed and to mount, and what only the tests use.
 APT_RUN := python3 python3-venv python3-dev gcc pkg-config libfuse3-dev fuse3
@@ -35,6 +35,15 @@ MIX ?= everything
 
 sim: $(TEST_READY) ## replay one simulated history: make sim SEED=7 MIX=everything (SEEDS=100 for many)
 	@$(BIN)/python -m tests.sim --seed $(SEED) --seeds $(SEEDS) --steps $(STEPS) --mix $(MIX)
+
+BRANCHES := $(BIN)/coverage run --parallel-mode --source=ecfs.commit,ecfs.journal,ecfs.stripes,ecfs.heal
+
+branches: $(TEST_READY) ## which branches simulator and crash tests reach: make branches SEEDS=20 (hours)
+	@for mix in broken everything harmed tight rivals crashes; do \
+		$(BRANCHES) -m tests.sim --seed $(SEED) --seeds $(SEEDS) --steps $(STEPS) --mix $$mix || exit 1; done
+	@$(BRANCHES) -m pytest -q tests/crash tests/sim/test_histories.py
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --show-missing --skip-covered
 
 crash: $(TEST_READY) ## cut the power and fail every drive operation in turn, hours
 	@$(BIN)/pytest tests/crash -m "soak or not soak" --timeout 7200

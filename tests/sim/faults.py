@@ -92,11 +92,11 @@ async def latency(drive: SimDrive, call: Call[T]) -> T:
 async def hang(drive: SimDrive, call: Call[T]) -> T:
     """Beyond the deadline. Whoever gives up leaves behind a call that may yet do its work (R20)."""
     seconds = drive.weather.chance.choice([2.1, 3.0, 8.0, 40.0, 200.0])
-    due = trio.current_time() + seconds
+    due, incarnation = trio.current_time() + seconds, drive.store.incarnation
     try:
         await trio.sleep(seconds)
     except trio.Cancelled:
-        if call.operation in LATE:
+        if call.operation in LATE and drive.store.incarnation == incarnation:  # else the process or the drive is dead
             drive.store.late.append(LateWrite(due, LATE[call.operation](drive, call)))
         raise
     return await call.go()

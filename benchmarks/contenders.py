@@ -34,6 +34,8 @@ class Contender(ABC):
 
     name: str
     needs: Sequence[str] = ()
+    keeps_bytes = True
+    """Whether what is read is what was written."""
 
     def __init__(self, drives: Drives) -> None:
         self.drives = drives
@@ -105,7 +107,7 @@ class Mergerfs(Contender):
     def start(self) -> None:
         self.drives.mount_xfs()
         branches = ":".join(str(self.drives.place(number)) for number in range(6))
-        run("mergerfs", "-o", "category.create=rand,cache.files=auto-full", branches, self.root)
+        run("mergerfs", "-o", "category.create=rand,cache.files=auto-full,minfreespace=1M", branches, self.root)
 
 
 class Btrfs(Contender):
@@ -176,6 +178,7 @@ class Empty(Contender):
     """Handlers of pyfuse3 that keep names and sizes in memory and no bytes: the most that Python can reach."""
 
     name = "empty handler"
+    keeps_bytes = False
     options: Sequence[str] = ()
 
     def start(self) -> None:

@@ -152,7 +152,7 @@ def small_stat_cold(turn: Turn) -> float:
 @row("files/s", "small_create")
 def small_read_cold(turn: Turn) -> float:
     drop_caches()
-    data = noise(BLOCK)
+    data = noise(BLOCK) if turn.contender.keeps_bytes else bytes(BLOCK)
     with timed() as timer:
         for number in range(turn.files):
             with opened(turn.small / f"f{number}", os.O_RDONLY) as descriptor:

@@ -184,6 +184,15 @@ def list_wide(pool: Pool) -> float:
 
 def measure(bases: list[Path], rounds: int) -> None:
     pools = [Pool(base) for base in bases]
+    try:
+        _measure(pools, rounds)
+    finally:
+        for pool in pools:
+            if os.path.ismount(pool.root):
+                pool.umount()
+
+
+def _measure(pools: list[Pool], rounds: int) -> None:
     found: dict[str, dict[Path, list[float]]] = defaultdict(lambda: defaultdict(list))
     for pool in pools:
         found["mount s"][pool.base].append(pool.mount())
@@ -199,9 +208,9 @@ def measure(bases: list[Path], rounds: int) -> None:
         found["ls -l of the wide directory s"][pool.base].append(list_wide(pool))
         found["RSS at the end MiB"][pool.base].append(pool.rss_mib())
         found["unmount s"][pool.base].append(pool.umount())
-    print("| row | " + " | ".join(base.name for base in bases) + " |\n|---|" + "--:|" * len(bases))
+    print("| row | " + " | ".join(pool.base.name for pool in pools) + " |\n|---|" + "--:|" * len(pools))
     for name, values in found.items():
-        print(f"| {name} | " + " | ".join(cell(values[base]) for base in bases) + " |")
+        print(f"| {name} | " + " | ".join(cell(values[pool.base]) for pool in pools) + " |", flush=True)
 
 
 def main() -> None:

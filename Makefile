@@ -6,7 +6,8 @@ MAKEFLAGS += --no-print-directory
 
 # Debian packages: what ecfs needs to be installed and to mount, and what only the tests use.
 APT_RUN := python3 python3-venv python3-dev gcc pkg-config libfuse3-dev fuse3
-APT_TEST := git attr acl bindfs e2fsprogs xfsprogs rsync make libc6-dev qemu-utils iproute2 nftables systemd
+APT_TEST := git attr acl bindfs e2fsprogs xfsprogs rsync make libc6-dev qemu-utils iproute2 nftables systemd \
+	chromium chromium-driver prometheus
 
 BIN := .venv/bin
 READY := .venv/.ready

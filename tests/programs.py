@@ -34,6 +34,7 @@ class Place:
             "PYTHONPATH": str(ROOT),
             "ECFS_RUNTIME_DIR": str(self.private / "run"),
             "ECFS_LOG_DIR": str(self.private / "log"),
+            "ECFS_STATE_DIR": str(self.private / "state"),
             "TMPDIR": str(self.private),
         }
         return os.environ | own | self.extra

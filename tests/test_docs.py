@@ -21,7 +21,7 @@ import pytest
 from ecfs.cli import COMMANDS, group
 from ecfs.mount.options import _KERNEL, _KNOWN
 from ecfs.mount.volume import LIMITS
-from ecfs.pool.poolfile import _DRIVE_KEYS, _LIMITS, _POOL_KEYS, _TLS_KEYS
+from ecfs.pool.poolfile import _ALERT_KEYS, _DRIVE_KEYS, _LIMITS, _POOL_KEYS, _TLS_KEYS
 from tests.programs import Place, place
 
 ROOT = Path(__file__).parents[1]
@@ -146,6 +146,7 @@ def documented(section: str) -> set[str]:
 
 def test_every_key_of_the_pool_file_is_documented() -> None:
     known = {"[pool]": _POOL_KEYS, "[[drive]]": _DRIVE_KEYS, "[tls]": _TLS_KEYS, "[limits]": _LIMITS}
+    known["[alerts]"] = _ALERT_KEYS
     assert {section: documented(section) for section in known} == {s: set(keys) for s, keys in known.items()}
     assert set(LIMITS) == set(_LIMITS)
 

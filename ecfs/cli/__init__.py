@@ -18,6 +18,7 @@ COMMANDS = {
     "sync": "Make everything written so far durable.",
     "status": "Say how a pool is, and what to do.",
     "events": "Say what happened, when, and to which drive.",
+    "alert-test": "Run the command that is told of events, to see that it works.",
     "scrub": "Verify everything, rebuild what is damaged or missing.",
     "drill": "Prove that any two drives may be lost.",
     "replace": "Put a new drive into a slot and rebuild it.",
@@ -42,7 +43,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"ecfs.cli.{cmd_name}").command
+        command = importlib.import_module(f"ecfs.cli.{cmd_name.replace('-', '_')}").command
         return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

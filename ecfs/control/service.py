@@ -42,6 +42,8 @@ class Served:
     end: End
     moved: Callable[[int, str, str], None]
     risks: Callable[[], list[str]] = list
+    alert_test: Callable[[], Awaitable[str]] | None = None
+    """Runs the on_event command with a test; why it failed, "" if it did not. None where there is no such command."""
 
 
 class NoParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,6 +111,7 @@ class Service:
             "drill": self._drill,
             "events": self._events,
             "file": self._file,
+            "alert_test": self._alert_test,
             "umount": self._umount,
         }
 
@@ -233,6 +236,13 @@ class Service:
             if members[wanted.slot].url != old:
                 self._served.moved(wanted.slot, old, members[wanted.slot].url)
         return {"report": report_json(report), "status": self.status()}
+
+    async def _alert_test(self, params: dict[str, Any], show: Show) -> dict[str, str]:
+        """failure: why the command failed, "" if it did not."""
+        _read(params, NoParams)
+        if self._served.alert_test is None:
+            raise RefusedError("the pool was mounted without [alerts] on_event: write it into pool.toml, mount again")
+        return {"failure": await self._served.alert_test()}
 
     async def _umount(self, params: dict[str, Any], show: Show) -> dict[str, bool | None]:
         """Unmount, and answer when everything is stored and the drives are let go."""

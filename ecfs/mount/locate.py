@@ -123,7 +123,8 @@ def place_of(pool: Path) -> Path:
 
 
 def state_directory() -> Path:
-    """Where pool files of pools that were named by their drives are kept."""
+    """Where this host keeps what is not in a pool: pool files of pools that were named by their drives, events that
+    wait for the on_event command."""
     if chosen := os.environ.get("ECFS_STATE_DIR"):
         return Path(chosen).absolute()
     if os.geteuid() == 0:

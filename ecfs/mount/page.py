@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
+from ecfs.control.hook import Hook
 from ecfs.control.service import Service
 from ecfs.errors import UsageError
 from ecfs.fuse import FAILURES, REQUESTS
@@ -36,23 +38,32 @@ def plan_page(options: MountOptions) -> Listen | None:
     return listen
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What the page is of. name: the pool as one would type it; hook: what is told of events, if there is one."""
+
+    volume: Volume
+    service: Service
+    name: str
+    hook: Hook | None
+
+
 @asynccontextmanager
-async def serve_page(
-    listen: Listen | None, volume: Volume, service: Service, name: str, say: Tell
-) -> AsyncIterator[None]:
-    """Serve it for the time of the block. name: the pool as one would type it."""
+async def serve_page(listen: Listen | None, shown: Shown, say: Tell) -> AsyncIterator[None]:
+    """Serve it for the time of the block."""
     if listen is None:
         yield
         return
-    server = _server(listen, volume, service, name)
+    server = _server(listen, shown)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run, say)
         yield
         nursery.cancel_scope.cancel()
 
 
-def _server(listen: Listen, volume: Volume, service: Service, name: str) -> WebServer:
+def _server(listen: Listen, shown: Shown) -> WebServer:
     from ecfs.web.server import WebServer
     from ecfs.web.view import Source
 
-    return WebServer(listen, Source(volume.engine, service.status, name, REQUESTS), service, FAILURES)
+    source = Source(shown.volume.engine, shown.service.status, shown.name, REQUESTS, shown.hook)
+    return WebServer(listen, source, shown.service, FAILURES)

@@ -22,12 +22,14 @@ from ecfs.control.server import ControlServer
 from ecfs.control.service import Service
 from ecfs.errors import EcfsError, UsageError
 from ecfs.fuse import EcfsOperations, fuse_options, mount_fuse, run_fuse, stop_fuse, unmount_fuse
+from ecfs.journal.opened import OpenedPool
+from ecfs.mount.alerts import Alerts, run_alerts
 from ecfs.mount.locate import shown
 from ecfs.mount.making import make_pool, restore_pool_file
 from ecfs.mount.memory import keep_memory, spare_collector
 from ecfs.mount.mountpoint import mount_on, raise_limits
 from ecfs.mount.options import MountOptions
-from ecfs.mount.page import serve_page
+from ecfs.mount.page import Shown, serve_page
 from ecfs.mount.patience import Tell, patiently
 from ecfs.mount.scratch import scratch_directory
 from ecfs.mount.unmount import unmount
@@ -131,17 +133,26 @@ class Daemon:
             pool.members.listeners.append(_log_event)
             for note in pool.notes:
                 _log.warning("opening: %s", note)
-            server: ControlServer | None = None
-            async with run_volume(self.file, pool, go_on=not pool.read_only) as volume:
-                service = Service(volume.served(self.plan.point, self.end))
-                server = ControlServer(service, self.registration.entry.socket)
-                await nursery.start(server.run)
-                name = source_of(self.file)
-                async with serve_page(self.plan.page, volume, service, name, self.plan.say):
-                    await self._serve_folder(volume)
-                self.registration.set_state(LEAVING)
-            _log.info("ended: %s", "everything is stored" if volume.clean else "not everything could be stored")
-            await server.finish(clean=volume.clean)
+            async with run_alerts(self.file, source_of(self.file), self.plan.point, pool, self.plan.say) as alerts:
+                return await self._run(pool, alerts, nursery)
+
+    async def _run(self, pool: OpenedPool, alerts: Alerts | None, nursery: trio.Nursery) -> bool:
+        """Serve an opened pool, to its last commit."""
+        async with run_volume(self.file, pool, go_on=not pool.read_only) as volume:
+            served = volume.served(self.plan.point, self.end, alerts.test if alerts else None)
+            service = Service(served)
+            server = ControlServer(service, self.registration.entry.socket)
+            await nursery.start(server.run)
+            if alerts is not None:
+                alerts.status = service.status
+            shown = Shown(volume, service, source_of(self.file), alerts.hook if alerts else None)
+            async with serve_page(self.plan.page, shown, self.plan.say):
+                await self._serve_folder(volume)
+            self.registration.set_state(LEAVING)
+            if alerts is not None:
+                alerts.status = None  # from here on the pool is being closed
+        _log.info("ended: %s", "everything is stored" if volume.clean else "not everything could be stored")
+        await server.finish(clean=volume.clean)
         return volume.clean
 
     async def _serve_folder(self, volume: Volume) -> None:

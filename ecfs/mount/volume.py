@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,9 +62,11 @@ class Volume:
     risks: list[str] = field(default_factory=list)
     """Drives that would fail together, a sentence each."""
 
-    def served(self, mountpoint: str = "", end: End = _not_mounted) -> Served:
+    def served(
+        self, mountpoint: str = "", end: End = _not_mounted, alert_test: Callable[[], Awaitable[str]] | None = None
+    ) -> Served:
         """What the control service needs. Without a mount point there is nothing to end."""
-        return Served(self.engine, self.healer, mountpoint, end, self._moved, lambda: self.risks)
+        return Served(self.engine, self.healer, mountpoint, end, self._moved, lambda: self.risks, alert_test)
 
     async def look_for_risks(self) -> None:
         """Which drives fail together. In a thread: to look at where a dead disk was mounted can take for ever."""

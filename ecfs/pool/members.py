@@ -23,6 +23,8 @@ from ecfs.clock import Clock
 from ecfs.drive.base import Drive, Space
 from ecfs.errors import DriveError, DriveFencedError, DriveFullError, DriveTimeoutError, DriveUnreachableError
 
+DRIVE_STATES = ("online", "slow", "behind", "joining", "absent", "wrong", "failed", "retired")
+"""Also the kinds of the events that tell of a change from one to another."""
 MISSES_BEFORE_DOWN = 3
 """Timed-out reads in a row before a drive counts as down (circuit breaker); writes decide by R5."""
 

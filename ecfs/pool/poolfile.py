@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,19 @@ _DRIVE_KEYS = ("slot", "url")
 _TLS_KEYS = ("ca", "cert", "key")
 _LIMITS = {"cache_mib": 1, "dirty_mib": 20, "sealed_mib": 8, "journal_mib": 1, "max_commit_s": 1}
 """Each with its least value: with less, a mount could not work at all."""
+_ALERT_KEYS = ("on_event", "timeout_s")
 _ID = re.compile(r"([0-9a-f]{32})?")
 MAX_LIMIT = 1 << 20
 MIN_STRIPE_KIB, MAX_STRIPE_KIB = 64, 32 * 1024
 """Smaller ones would be mostly headers; larger ones don't fit into the memory that a mount is allowed."""
+
+
+@dataclass(frozen=True)
+class Alerts:
+    """on_event: the command that is run for every event, as arguments; timeout_s: how long it may take."""
+
+    on_event: tuple[str, ...]
+    timeout_s: int = 30
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class PoolFile:
     """Certificates to show to storage nodes; absolute paths."""
     limits: tuple[tuple[str, int], ...] = ()
     """Of the mounting process, as named in the file; what is not named has its default."""
+    alerts: Alerts | None = None
 
     @property
     def geometry(self) -> Geometry:
@@ -92,7 +103,7 @@ def read_pool_file(path: Path) -> PoolFile:
     except (TOMLKitError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
     where = str(path)
-    _check_keys(document, ("pool", "drive", "tls", "limits"), where)
+    _check_keys(document, ("pool", "drive", "tls", "limits", "alerts"), where)
     pool, drives = document.get("pool"), document.get("drive")
     if not isinstance(pool, dict) or not isinstance(drives, list):
         raise UsageError(f"{where}: needs a [pool] table and one [[drive]] per slot")
@@ -106,7 +117,9 @@ def read_pool_file(path: Path) -> PoolFile:
         raise UsageError(f"{where}: min_write_drives = {least}, but there are only {k + m} drives")
     tls = _tls(document["tls"], path) if "tls" in document else None
     limits = _limits(document.get("limits", {}), f"{where} [limits]")
-    return PoolFile(path, _id(pool, where), k, m, _urls(drives, k + m, where), stripe_kib, least, tls, limits)
+    alerts = _alerts(document["alerts"], f"{where} [alerts]") if "alerts" in document else None
+    urls = _urls(drives, k + m, where)
+    return PoolFile(path, _id(pool, where), k, m, urls, stripe_kib, least, tls, limits, alerts)
 
 
 def _limits(table: object, where: str) -> tuple[tuple[str, int], ...]:
@@ -118,6 +131,25 @@ def _limits(table: object, where: str) -> tuple[tuple[str, int], ...]:
         if not _LIMITS[key] <= value <= MAX_LIMIT:
             raise UsageError(f"{where}: {key} must be between {_LIMITS[key]} and {MAX_LIMIT}, not {value}")
     return tuple(found.items())
+
+
+def _alerts(table: object, where: str) -> Alerts:
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} must be a table with {', '.join(_ALERT_KEYS)}")
+    _check_keys(table, _ALERT_KEYS, where)
+    command = table.get("on_event")
+    try:
+        words = shlex.split(command) if isinstance(command, str) else command
+    except ValueError as error:
+        raise UsageError(f"{where}: on_event: {error}") from error
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) and word for word in words):
+        raise UsageError(f'{where}: on_event must be a command, such as "/usr/local/sbin/tell-me" or ["mail", "root"]')
+    if not words[0].startswith("/"):
+        raise UsageError(f"{where}: on_event must name its program from / on, not {words[0]!r}: it runs in the daemon")
+    timeout_s = _number(table, "timeout_s", 30, where)
+    if not 1 <= timeout_s <= 600:
+        raise UsageError(f"{where}: timeout_s must be between 1 and 600, not {timeout_s}")
+    return Alerts(tuple(words), timeout_s)
 
 
 def _tls(table: object, path: Path) -> TlsFiles:
@@ -177,6 +209,10 @@ def render_pool_file(file: PoolFile) -> str:
         document.add("tls", tls)
     if file.limits:
         document.add("limits", tomlkit.item(dict(file.limits)))
+    if file.alerts is not None:
+        alerts = tomlkit.table()
+        alerts.update({"on_event": list(file.alerts.on_event), "timeout_s": file.alerts.timeout_s})
+        document.add("alerts", alerts)
     document.add("drive", drives)
     return tomlkit.dumps(document)
 

@@ -19,10 +19,10 @@ from ecfs import __version__
 from ecfs.control.status import DEGRADED, FAILED, HEALTHY, Status
 from ecfs.drive.health import health_of
 from ecfs.histogram import BUCKETS, Histogram, bound
+from ecfs.pool.members import DRIVE_STATES
 from ecfs.web.view import View
 
 STATES = (HEALTHY, DEGRADED, FAILED)
-DRIVE_STATES = ("online", "slow", "behind", "joining", "absent", "wrong", "failed", "retired")
 OPERATIONS = ("read", "put", "append", "sync", "verify", "delete")
 """Of drives, each with its own histogram; the rest is counted together as "other"."""
 EDGES = range(6, BUCKETS - 1, 2)
@@ -109,6 +109,13 @@ class PoolCollector(Collector):
         for kind, count in sorted(self._source.pool.members.event_kinds.items()):
             events.add_metric([kind], count)
         yield events
+        hook = self._source.hook
+        yield _gauge(
+            "ecfs_alerts_waiting", "Events the on_event command was not told of yet.", hook.waiting if hook else 0
+        )
+        yield _counter(
+            "ecfs_alerts_failures", "Runs of the on_event command that failed.", hook.failures if hook else 0
+        )
 
 
 # ---- from the status ------------------------------------------------------------------------------------------

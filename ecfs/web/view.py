@@ -10,6 +10,7 @@ import trio
 
 from ecfs import __version__
 from ecfs.commit.engine import Engine
+from ecfs.control.hook import Hook
 from ecfs.control.status import SECOND, Status
 from ecfs.control.verdict import verdict
 from ecfs.drive.health import health_of
@@ -26,12 +27,14 @@ SAMPLE_S = 1.0
 
 @dataclass(frozen=True)
 class Source:
-    """What is shown. status: builds one; name: the pool as one would type it; requests: of the mount, by kind."""
+    """What is shown. status: builds one; name: the pool as one would type it; requests: of the mount, by kind.
+    hook: what is told of events, if there is one."""
 
     engine: Engine
     status: Callable[[], Status]
     name: str
     requests: Mapping[str, Histogram]
+    hook: Hook | None = None
 
     @property
     def pool(self) -> OpenedPool:

@@ -58,7 +58,10 @@ class Browser:
 
     def text(self, selector: str) -> str:
         """What a person reads there; "" of what is hidden or missing."""
-        return str(self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
+        script = (
+            "const found = document.querySelector(arguments[0]); return found?.checkVisibility() ? found.innerText : ''"
+        )
+        return str(self.run(script, selector))
 
     def click(self, selector: str) -> None:
         found = self._call("POST", "/element", {"using": "css selector", "value": selector})

@@ -113,8 +113,6 @@ async function press(button, action) {
   text(at('scrub-answer'), await send(`/api/scrub/${action}`));
   button.removeAttribute('aria-disabled');
   await look();
-  // The button that was pressed may be gone; whoever works by keyboard must not be thrown to the top.
-  if (button.hidden) document.querySelector('#scrub-start:not([hidden]), #scrub-pause:not([hidden]), #scrub-resume:not([hidden])')?.focus();
 }
 
 function choose(ring) {

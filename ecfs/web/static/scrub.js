@@ -16,11 +16,16 @@ export function renderScrub(view) {
   text(at('scrub-said'), said(scrub, view.now));
   bar(at('scrub-bar'), scrub.progress);
   text(at('scrub-more'), more(scrub));
-  show(at('scrub-start'), !running && !waits);
-  show(at('scrub-pause'), running);
-  show(at('scrub-resume'), waits && !running);
-  show(at('scrub-cancel'), running || waits);
+  buttons({ start: !running && !waits, pause: running, resume: waits && !running, cancel: running || waits });
   text(at('drill-said'), drill(view));
+}
+
+/** Whoever works by keyboard must not be thrown to the top when the button that was pressed goes. */
+function buttons(wanted) {
+  const all = Object.keys(wanted).map((name) => at(`scrub-${name}`));
+  const had = all.indexOf(document.activeElement);
+  Object.values(wanted).forEach((yes, number) => show(all[number], yes));
+  if (had >= 0 && all[had].hidden) all.find((button) => !button.hidden).focus();
 }
 
 function said(scrub, now) {

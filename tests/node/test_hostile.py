@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ecfs.clock import SystemClock
+from ecfs.drive.begun import Gathering
 from ecfs.drive.node import NodeDrive
 from ecfs.errors import DriveUnreachableError, DriveWrongError, UsageError
 from ecfs.node.certs import make_certs
@@ -248,6 +249,21 @@ async def test_a_busy_node_is_asked_again(node: ThreadNode, drive: NodeDrive, mo
         for number in range(30):
             nursery.start_soon(put, number)
     assert len([entry async for entry in drive.list("s/")]) == 30
+
+
+async def test_a_busy_node_is_asked_again_for_an_append_that_nobody_awaits(
+    node: ThreadNode, drive: NodeDrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ecfs.node.guard.CALLS_PER_CLIENT", 0)
+    gathering = Gathering()
+    begun = drive.begin_append("j/00000002.000000", 0, b"record", gathering.expect())
+    assert begun is not None
+    await trio.sleep(0.3)
+    monkeypatch.undo()
+    with trio.fail_after(20):
+        await gathering.wait()
+    begun.result()
+    assert await drive.get("j/00000002.000000") == b"record"
 
 
 async def test_large_data_goes_in_pieces_both_ways(drive: NodeDrive) -> None:

@@ -9,6 +9,8 @@ from functools import partial
 import trio
 
 PATIENCE_S = 20
+PIECES = 32
+"""On their way each way, of up to 64 KiB: a sign of life must not wait behind much more than on a real network."""
 
 
 class Relay:
@@ -76,7 +78,7 @@ class Relay:
         self, scope: trio.CancelScope, source: trio.SocketStream, sink: trio.SocketStream, *, to_node: bool
     ) -> None:
         """What arrives meanwhile is late by as much, not by the sum."""
-        send, receive = trio.open_memory_channel[tuple[float, bytes | bytearray]](1000)
+        send, receive = trio.open_memory_channel[tuple[float, bytes | bytearray]](PIECES)
         async with trio.open_nursery() as nursery, send:
             nursery.start_soon(self._deliver, receive, sink, scope)
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):

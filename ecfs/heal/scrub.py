@@ -9,6 +9,7 @@ import trio
 
 from ecfs.heal.join import Joiner
 from ecfs.heal.mend import Mended
+from ecfs.heal.meter import REBUILD, VERIFY
 from ecfs.heal.part import Job, shard_size
 from ecfs.heal.report import PENDING, Finding
 from ecfs.heal.restore import Restorer
@@ -88,31 +89,26 @@ class Scrub:
         job = self._job
         job.meter.phase("rebuilding")
         await self._add_missing()
-        pending: list[tuple[int, int]] = []
+        pending: list[int] = []
+        job.meter.begin(REBUILD)
 
         def on_mended(results: list[Mended]) -> None:
             for result in results:
                 job.mended(result, also_lost=False)
-                pending.append(self._moved(len(result.put | result.good), shard_size(result.length)))
+                pending.append(len(result.put | result.good) * shard_size(result.length))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._count_rebuilt, pending)
             await job.repairer.drain(on_mended=on_mended)
             nursery.cancel_scope.cancel()
-        await self._count(pending)
+        await job.meter.add(sum(pending))
+        job.meter.begin(VERIFY)
 
-    async def _count_rebuilt(self, pending: list[tuple[int, int]]) -> None:
+    async def _count_rebuilt(self, pending: list[int]) -> None:
         while True:
-            await self._count(pending)
+            size, pending[:] = sum(pending), []
+            await self._job.meter.add(size)
             await trio.sleep(0.2)
-
-    async def _count(self, pending: list[tuple[int, int]]) -> None:
-        taken, pending[:] = list(pending), []
-        await self._job.meter.add(sum(size for size, _ in taken), work=sum(work for _, work in taken))
-
-    def _moved(self, shards: int, size: int) -> tuple[int, int]:
-        """Bytes of the shards that a stripe got, and bytes moved for it: k are read, each new one written and read."""
-        return shards * size, (2 * shards + self._job.ctx.pool.geometry.k) * size if shards else 0
 
     async def _add_missing(self) -> None:
         ledger, shards = self._job.ctx.pool.db.ledger, 0
@@ -125,7 +121,9 @@ class Scrub:
         counts, k = ledger.counts(frozenset()), self._job.ctx.pool.geometry.k
         size = shard_size(ledger.total_length() // max(counts.total, 1) // k)
         stripes = min(counts.total - counts.full, shards)
-        self._job.meter.add_total(shards * size, (2 * shards + k * stripes) * size)
+        # k shards are read for each stripe, each new one is written and read again.
+        moved = 2 + k * stripes / shards if shards else 1.0
+        self._job.meter.add_total(shards * size, REBUILD, moved=moved)
 
     async def _metadata(self) -> None:
         for findings in check_steps(self._job.ctx.pool.db):

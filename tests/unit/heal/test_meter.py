@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from ecfs.heal.meter import SILENT_S, Meter
+from ecfs.heal.meter import REBUILD, SILENT_S, VERIFY, Meter
 from ecfs.heal.report import ScrubProgress
 
 MIB = 1 << 20
@@ -49,20 +49,23 @@ class Slope(Pace):
         return max(75, 100 - seconds / 60) * MIB
 
 
-async def guesses(pace: Pace, total: int, *, rebuilt: int = 0) -> tuple[list[Guess], float]:
+async def guesses(pace: Pace, total: int, *, rebuilt: int = 0, limit: float | None = None) -> tuple[list[Guess], float]:
     """What is shown during a run over `total` bytes, of which the first `rebuilt` cost six times as much each."""
     progress = ScrubProgress()
-    meter = Meter(progress, None, None)
-    meter.add_total(rebuilt, 6 * rebuilt)
+    meter = Meter(progress, None, limit)
     meter.add_total(total - rebuilt)
+    meter.add_total(rebuilt, REBUILD, moved=6)
+    meter.begin(REBUILD if rebuilt else VERIFY)
     shown: list[Guess] = []
     began, left = trio.current_time(), total
     while left > 0:
         dear = total - left < rebuilt
         size = min(left, (2 if dear else 16) * MIB)
         await trio.sleep(size * (6 if dear else 1) / pace.now(trio.current_time() - began))
-        await meter.add(size, work=size * (6 if dear else 1))
+        await meter.add(size)
         left -= size
+        if total - left >= rebuilt:
+            meter.begin(VERIFY)
         work = (total - left) + 5 * min(total - left, rebuilt)
         shown.append((trio.current_time() - began, work / (total + 5 * rebuilt), progress.eta_s))
     return shown, trio.current_time() - began
@@ -93,6 +96,13 @@ async def test_a_change_for_good_is_followed_within_a_minute(autojump_clock: Moc
 
     shown, took = await guesses(Slower(0), 60_000 * MIB)
     assert_honest([guess for guess in shown if guess[0] > 200 + 60], took)
+
+
+async def test_under_a_limit_that_rules_both_stages(autojump_clock: MockClock) -> None:
+    """Rebuilding is then as fast per byte as verifying, and must not foretell six times the speed."""
+    shown, took = await guesses(Noisy(3), 3000 * MIB, rebuilt=600 * MIB, limit=10.0 * MIB)
+    assert took == pytest.approx(300, rel=0.05)
+    assert_honest(shown, took)
 
 
 async def test_nothing_is_said_for_half_a_minute(autojump_clock: MockClock) -> None:

@@ -13,7 +13,7 @@ WINDOW_S = 60.0
 LONG_S = 600.0
 SILENT_S = 30.0
 """Before this, any estimate would be made up."""
-SETTLED_S = 5.0
+SETTLED_S = 30.0
 """After this a stage's own pace is better than what the one before foretold."""
 STEADY = 0.8
 """Share of the average that the last minute's pace may differ by before it counts alone."""
@@ -130,7 +130,8 @@ class Meter:
     def _estimate(self, now: float) -> None:
         stage, progress = self._stage, self.progress
         progress.rate = self._all.recent(now)
-        if stage.pace is not None and now - stage.pace.began >= SETTLED_S:
+        first = all(other is stage or other.pace is None for other in self._stages.values())
+        if stage.pace is not None and (first or now - stage.pace.began >= SETTLED_S):
             self._moving = stage.pace.foretold(now) * stage.moved
         progress.eta_s = self._left() if now - self._began >= SILENT_S and self._moving > 0 else None
 

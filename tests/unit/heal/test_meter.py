@@ -74,18 +74,18 @@ async def guesses(pace: Pace, total: int, *, rebuilt: int = 0, limit: float | No
 def assert_honest(shown: list[Guess], took: float) -> None:
     """From 10 % of the work on, within 25 % of the truth, or 10 s."""
     for at, share, eta in shown:
-        if share < 0.1 or at < SILENT_S:
+        if share < 0.1 or at < SILENT_S + 2:  # what is shown is as old as the last wait
             continue
         assert eta is not None
         assert abs(eta - (took - at)) <= max(0.25 * (took - at), 10), f"at {at:.0f} of {took:.0f} s: {eta:.0f} s left?"
 
 
 @pytest.mark.parametrize("pace", [Noisy, Waves, Slope])
-@pytest.mark.parametrize("rebuilt", [0, 20_000 * MIB])
+@pytest.mark.parametrize("rebuilt", [0, 4_000 * MIB])
 async def test_within_a_quarter_of_the_truth(pace: type[Pace], rebuilt: int, autojump_clock: MockClock) -> None:
-    for seed in range(3):
-        shown, took = await guesses(pace(seed), 100_000 * MIB, rebuilt=rebuilt)
-        assert took > 600
+    for seed in range(2):
+        shown, took = await guesses(pace(seed), 60_000 * MIB, rebuilt=rebuilt)
+        assert took > 400
         assert_honest(shown, took)
 
 

@@ -57,7 +57,7 @@ FAULTS = [
     Fault(
         "R21 an append is not synced",
         "ecfs/drive/local_segments.py",
-        "            os.fdatasync(descriptor)\n",
+        "                os.fdatasync(descriptor)\n",
         "",
         LOCAL,
     ),

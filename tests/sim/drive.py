@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import trio
 
-from ecfs.drive.base import Buffer
+from ecfs.drive.base import Buffer, check_segment
 from ecfs.drive.memory import Hook, MemoryDrive
 from ecfs.drive.wrapper import DriveWrapper
 from ecfs.errors import DriveUnreachableError
@@ -197,6 +197,7 @@ class SimDrive(DriveWrapper):
 
     def begin_append(self, segment: str, offset: int, record: Buffer, done: Callable[[], object]) -> BegunAppend | None:
         """As on a directory, where a thread does it; every third place is like a node, which knows only `append`."""
+        check_segment(segment)
         if self.place % 3 == 2:
             return None
         return BegunAppend(partial(self.append, segment, offset, bytes(record)), done)

@@ -53,7 +53,8 @@ def test_the_wrapper_forwards_every_method_of_the_contract() -> None:
     methods = {
         name for name, member in vars(Drive).items() if inspect.isfunction(member) or isinstance(member, property)
     }
-    assert methods - set(vars(DriveWrapper)) == {"get"}  # get is made of read
+    # get is made of read. A wrapper that does not know begin_append has all appends go through its append.
+    assert methods - set(vars(DriveWrapper)) == {"get", "begin_append"}
 
 
 async def test_wrappers_show_the_inner_drive() -> None:

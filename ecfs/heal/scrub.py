@@ -43,6 +43,7 @@ class Scrub:
         if not job.dry_run:
             async with trio.open_nursery() as nursery:
                 await self._watch.sweep(nursery, at_once=True)
+            await self._watch.taken_in()
             async with self._watch.sweeping:
                 await self._restorer.run()
         job.meter.add_total(stripes.total(begin) + checkpoints.total())

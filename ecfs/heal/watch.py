@@ -31,6 +31,9 @@ from ecfs.pool.members import Member
 PROBE_S = 1.0
 LOOK_S = 5.0
 """How long one look at a place may take; a disk that spins up is found by a later look."""
+TAKEN_IN_S = 60.0
+"""How long a scrub waits for drives that are on their way in; it calls later ones pending."""
+POLL_S = 0.2
 REPEAT_WRONG_S = 10.0
 """Between two looks at a place where something else lies: each takes a lock and reads a file."""
 
@@ -116,6 +119,13 @@ class Watch:
                     self._start(nursery, member.slot, member.drive, member.drive_id)
             sights = await self._look_at(self._places())
             await self._judge(nursery, sights)
+
+    async def taken_in(self) -> None:
+        """Until every drive that is on its way in has entered or failed to: `sweep` waits only for those it starts.
+        Without it a scrub that begins just then would end before they are in, and call them pending."""
+        with trio.move_on_after(TAKEN_IN_S):
+            while self._ctx.entering:
+                await self._ctx.pool.members.wait_change(POLL_S)
 
     async def _let_go(self, member: Member) -> None:
         """Close the handle of a drive that is down: its lock would keep us from looking at the place again."""

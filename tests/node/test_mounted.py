@@ -213,7 +213,7 @@ def test_a_second_host_is_refused_takes_over_and_the_first_can_not_change_a_byte
     with other_host(six) as other:
         assert "locked by process" in other.run("mount", "drives", "mnt", status=2)
         os.kill(first, signal.SIGSTOP)
-        until(lambda: other.run("mount", "drives", "mnt", status=None).startswith("Mounted"), 30)
+        until(lambda: "Mounted on" in other.run("mount", "drives", "mnt", status=None), 60)
         there = other.path / "mnt"
         assert_same(tree / "json", there / "json")
         (there / "of the second").write_bytes(b"second")

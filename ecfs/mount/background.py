@@ -140,13 +140,17 @@ def _formatter(*, to_file: bool) -> logging.Formatter:
     """ECFS_LOG=json: an object per line. To journald, which adds the time: the priority in front (sd-daemon(3))."""
     if os.environ.get("ECFS_LOG") == "json":
         return _JsonFormatter()
-    if not to_file and _is_journal(sys.stderr.fileno()):
+    if not to_file and _is_journal():
         return _JournalFormatter("%(name)s: %(message)s")
     return logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
-def _is_journal(descriptor: int) -> bool:
-    found = os.fstat(descriptor)
+def _is_journal() -> bool:
+    """Does standard error, which may be closed, lead to journald?"""
+    try:
+        found = os.fstat(2)
+    except OSError:
+        return False
     return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 

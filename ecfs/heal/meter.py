@@ -115,7 +115,7 @@ class Meter:
         progress, stage, now = self.progress, self._stage, trio.current_time()
         progress.bytes_done += size
         progress.checked += checked
-        # What is written meanwhile is checked too: the total follows, it is never overtaken.
+        # What is rebuilt meanwhile counts, too: the total follows, it is never overtaken.
         progress.bytes_total = max(progress.bytes_total, progress.bytes_done)
         if stage.pace is None:
             stage.pace = Pace(now)

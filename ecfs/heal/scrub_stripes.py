@@ -49,11 +49,17 @@ class StripeCheck:
         return int((whole // k + ledger.count() * shard_size(0)) * len(pool.members.writable()) * left)
 
     async def run(self, after: int, reached: Callable[[int, int], Awaitable[None]]) -> None:
-        """Walk over the stripes beyond `after`. reached: told how far it is, and bytes verified since the last time."""
-        while rows := self._job.ctx.pool.db.ledger.facts(after, PAGE):
+        """Walk over the stripes beyond `after` that are there now. What is written meanwhile is left to the next scrub:
+        otherwise one beside programs that write faster than it checks would never end.
+
+        reached: told how far it is, and bytes verified since the last time.
+        """
+        ledger = self._job.ctx.pool.db.ledger
+        last = ledger.newest()
+        while numbers := [row.id for row in ledger.facts(after, PAGE) if row.id <= last]:
             before = self._job.meter.progress.bytes_done
-            await self._page([row.id for row in rows])
-            after = rows[-1].id
+            await self._page(numbers)
+            after = numbers[-1]
             await reached(after, self._job.meter.progress.bytes_done - before)
 
     async def _page(self, numbers: list[int]) -> None:

@@ -63,6 +63,10 @@ class Ledger:
         rows = self._store.all(f"{_FACT} WHERE id > ? ORDER BY id LIMIT ?", after_id, limit)
         return [StripeFact(*row) for row in rows]
 
+    def newest(self) -> int:
+        """The greatest id of a committed stripe; 0 if there is none."""
+        return int(self._store.value("SELECT coalesce(max(id), 0) FROM stripe"))
+
     def count(self) -> int:
         return sum(self._tallied().values())
 

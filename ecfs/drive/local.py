@@ -144,6 +144,9 @@ class LocalDrive(Drive):
         await self.close()
         self._take(await self._at_place(lambda: self._build(blobs), _let_go), exclusive=True)
         self._writer = None  # the new drive is promised to nobody
+        # What was given up may still write, but into the directory that it holds: in this one every name is new. A node
+        # keeps its drive while its directory is deleted and made again, and could otherwise never be joined.
+        self._segments = Segments()
 
     def _build(self, blobs: Mapping[str, bytes]) -> Root:
         self._refuse_network()

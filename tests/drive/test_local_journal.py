@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -147,3 +148,15 @@ async def test_a_torn_record_before_zeros_is_torn_not_rotten(drive: LocalDrive) 
         assert [flaw.torn for flaw in found[1:] if isinstance(flaw, Flaw)] == [True]
         assert isinstance(found[1], Flaw)
         assert found[1].offset == start
+
+
+async def test_a_drive_made_anew_in_its_place_has_no_segment_that_was_given_up(drive: LocalDrive) -> None:
+    """As a node does, whose directory was deleted and is made again."""
+    await drive.append(SEGMENT, 0, b"first")
+    shutil.rmtree(drive.url)
+    with pytest.raises(DriveUnreachableError):
+        await drive.append(SEGMENT, 5, b"second")
+    await drive.create({"identity": b"who"})
+    await drive.fence(WRITER)
+    await drive.append(SEGMENT, 0, b"anew")
+    assert await drive.get(SEGMENT) == b"anew"

@@ -14,7 +14,8 @@ const KINDS = {
 
 export function render(view, points) {
   const { status } = view;
-  document.body.dataset.state = status.state;
+  // A pool that is whole and full is healthy, and still needs a person.
+  document.body.dataset.state = status.state === 'healthy' && view.verdict.causes.length ? 'degraded' : status.state;
   document.title = `${TITLES[status.state]} – ${view.name} – ecfs`;
   text(at('pool-name'), view.name);
   text(at('mountpoint'), status.pool.mountpoint ? `mounted on ${status.pool.mountpoint}` : '');

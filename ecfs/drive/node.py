@@ -274,7 +274,7 @@ class NodeDrive(Drive):
     def begin_append(self, segment: str, offset: int, record: Buffer, done: Callable[[], object]) -> Begun | None:
         request = self._append_request(segment, offset, record)
         with labelled(self.slot, segment):
-            sending = self._link.begin(DRIVE["Append"], request, record, WRITE_DEADLINE_S, done)
+            sending = self._link.begin(DRIVE["Append"], DRIVE["Appends"], request, record, WRITE_DEADLINE_S, done)
         return None if sending is None else _Appending(self, segment, sending)
 
     def _append_request(self, segment: str, offset: int, record: Buffer) -> pb.AppendRequest:

@@ -14,7 +14,8 @@ from ecfs.clock import Clock, monotonic_for_threads
 from ecfs.drive.base import Buffer
 from ecfs.errors import DriveTimeoutError, DriveUnreachableError, ShardCorruptError, UsageError
 from ecfs.rpc import frames
-from ecfs.rpc.client import Channel, Sent, Stream, never_arrived
+from ecfs.rpc.client import Channel, OnItsWay, Stream, never_arrived
+from ecfs.rpc.conversation import Conversations
 from ecfs.rpc.limits import CHUNK, MAX_CALL_S, MAX_DATA, data_deadline_s
 from ecfs.rpc.methods import Method
 from ecfs.rpc.status import NodeBusyError
@@ -42,6 +43,7 @@ class Link:
         self._tls = tls
         self._calls = trio.CapacityLimiter(CALLS)
         self._channel: Channel | None = None
+        self._conversations: dict[str, Conversations] = {}
 
     @property
     def channel(self) -> Channel:
@@ -52,6 +54,7 @@ class Link:
     def close(self) -> None:
         """Ends every call that is on its way. The next one connects again."""
         channel, self._channel = self._channel, None
+        self._conversations.clear()
         if channel is not None:
             channel.close()
 
@@ -94,12 +97,23 @@ class Link:
         return await self._once(call, timeout_s)
 
     def begin(
-        self, method: Method, request: Any, buffer: Buffer, timeout_s: float, done: Callable[[], object]
+        self, method: Method, spoken: Method, request: Any, buffer: Buffer, timeout_s: float, done: Callable[[], object]
     ) -> Sending | None:
-        """`send` for a caller that does not wait. None, and nothing sent, if it would have to wait or is too long."""
+        """`send` for a caller that does not wait. None, and nothing sent, if it would have to wait or is too long.
+
+        spoken: the same as a message of a conversation, which is cheaper but takes one at a time.
+        """
         if request.length > CHUNK:
             return None
-        sending = Sending(self.channel, method, frames.join(request, [buffer]), timeout_s, done)
+        channel, frame = self.channel, frames.join(request, [buffer])
+        if spoken.name not in self._conversations:
+            self._conversations[spoken.name] = Conversations(channel, spoken)
+        say = self._conversations[spoken.name].say
+
+        def send(ended: Callable[[OnItsWay], object]) -> OnItsWay:
+            return say(frame, ended) or channel.begin(method, frame, timeout_s, ended)
+
+        sending = Sending(send, timeout_s, done)
         try:
             self._calls.acquire_on_behalf_of_nowait(sending)
         except trio.WouldBlock:
@@ -170,15 +184,18 @@ class Sending:
     """A call on its way that nobody awaits; sent again for as long as a node that is busy has not begun with it."""
 
     def __init__(
-        self, channel: Channel, method: Method, frame: bytes, timeout_s: float, done: Callable[[], object]
+        self,
+        send: Callable[[Callable[[OnItsWay], object]], OnItsWay],
+        timeout_s: float,
+        done: Callable[[], object],
     ) -> None:
-        self._send = partial(channel.begin, method, frame, timeout_s, self._ended)
+        self._send = partial(send, self._ended)
         self._now = monotonic_for_threads()
         self._until = self._now() + timeout_s
         self._done = done
         self._guard = threading.Lock()
         self._given_up = False
-        self._sent: Sent | None = None
+        self._sent: OnItsWay | None = None
         self._release: Callable[[], object] = bool
 
     def begin(self, release: Callable[[], object]) -> None:
@@ -197,7 +214,7 @@ class Sending:
         except ValueError:  # the channel was closed meanwhile
             self._done()
 
-    def _ended(self, sent: Sent) -> None:
+    def _ended(self, sent: OnItsWay) -> None:
         """In a thread of gRPC's."""
         if sent.was_busy() and self._now() < self._until and not self._given_up:
             threading.Timer(PAUSE_S, self._after_pause).start()
@@ -217,7 +234,7 @@ class Sending:
             self._given_up = True
             sent = self._sent
         if sent is not None:
-            sent.future.cancel()
+            sent.cancel()
 
 
 def _messages(method: Method, request: Any, buffers: Sequence[Buffer]) -> Iterator[bytes]:

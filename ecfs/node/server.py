@@ -56,7 +56,7 @@ async def serve_node(plan: NodePlan, clock: Clock, ready: Ready, *, asked_to_end
     await served.start()
     guard = Guard()
     try:
-        server, port, status = _listen(plan, served, chunks, guard)
+        server, port, ending = _listen(plan, served, chunks, guard)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(guard.run)
             nursery.start_soon(chunks.tidy, TIDY_S)
@@ -64,8 +64,8 @@ async def serve_node(plan: NodePlan, clock: Clock, ready: Ready, *, asked_to_end
             ready(port)
             await _until_asked(asked_to_end)
             _log.info("ending")
-            status.enter_graceful_shutdown()
-            served.release_all()
+            for end in ending:
+                end()
             await _stop(server)
             nursery.cancel_scope.cancel()
     finally:
@@ -76,12 +76,14 @@ async def serve_node(plan: NodePlan, clock: Clock, ready: Ready, *, asked_to_end
 
 def _listen(
     plan: NodePlan, served: Served, chunks: TestChunks, guard: Guard
-) -> tuple[grpc.Server, int, health.HealthServicer]:
+) -> tuple[grpc.Server, int, list[Callable[[], object]]]:
+    """The server, its port, and what is to be done before it is stopped."""
     token = trio.lowlevel.current_trio_token()
     workers = CALLS + HOLDS + OTHERS
+    drive, probe = Service(served, DRIVE, guard, token), Service(chunks, PROBE, guard, token)
     server = grpc.server(
         ThreadPoolExecutor(workers, thread_name_prefix="call"),
-        handlers=[Service(served, DRIVE, guard, token).handler(), Service(chunks, PROBE, guard, token).handler()],
+        handlers=[drive.handler(), probe.handler()],
         interceptors=[OthersLimited()],
         options=SERVER_OPTIONS,
         maximum_concurrent_rpcs=workers,
@@ -97,7 +99,7 @@ def _listen(
         raise RefusedError(
             f"can't listen on {address}: the port is taken, or the address is not this machine's"
         ) from error
-    return server, port, status
+    return server, port, [status.enter_graceful_shutdown, served.release_all, drive.standing.end]
 
 
 def _with_standard_services(server: grpc.Server) -> health.HealthServicer:

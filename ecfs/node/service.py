@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from ecfs.errors import EcfsError, UsageError
 from ecfs.node.guard import Guard, OverloadedError
+from ecfs.node.standing import Standing
 from ecfs.rpc import drive_pb2 as pb
 from ecfs.rpc import frames
 from ecfs.rpc.limits import MAX_DATA
@@ -31,7 +32,9 @@ Context = Any
 
 HOLDING = frozenset({"Attach", "Create"})
 """Their streams stay open for as long as the client has the drive."""
-CHANGING = frozenset({"WriteBlob", "Prepare", "Put", "Delete", "Sync", "Append"})
+CHANGING = frozenset({"WriteBlob", "Prepare", "Put", "Delete", "Sync", "Append", "Appends"})
+SPOKEN = {"Appends": "Append"}
+"""Methods whose every message is a call of another one."""
 ENTRIES = 1000
 """Entries of a listing in one message."""
 
@@ -50,6 +53,7 @@ class Service:
         self._methods = methods
         self._guard = guard
         self._token = token
+        self.standing = Standing()
 
     def handler(self) -> grpc.GenericRpcHandler:
         name = next(iter(self._methods.values())).service
@@ -58,7 +62,9 @@ class Service:
 
     def _handler(self, method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
         """All messages arrive and leave as bytes: what can't be decoded is refused here, not by gRPC's own log."""
-        work = getattr(self._target, _snake(method.name))
+        work = getattr(self._target, _snake(SPOKEN.get(method.name, method.name)))
+        if method.name in SPOKEN:
+            return grpc.stream_stream_rpc_method_handler(self._conversing(method, work), as_it_is, as_it_is)
         if method.client_streams:
             return grpc.stream_unary_rpc_method_handler(self._taking(method, work), as_it_is, as_it_is)
         if not method.server_streams:
@@ -134,6 +140,32 @@ class Service:
                     trio.from_thread.run_sync(self._target.release, hold, trio_token=self._token)
 
         return answer
+
+    def _conversing(
+        self, method: Method, work: Callable[..., Any]
+    ) -> Callable[[Iterator[bytes], Context], Iterator[bytes]]:
+        """Each message is answered before the next one is read; an error of ours is the answer and ends nothing."""
+
+        def answer(incoming: Iterator[bytes], context: Context) -> Iterator[bytes]:
+            with _answering(context), self._admitted(context), self.standing.call(context):
+                for frame in incoming:
+                    with self.standing.message(context):
+                        reply = self._answer_one(method, context, work, frame)
+                    yield reply
+                    if self.standing.ending:
+                        return
+
+        return answer
+
+    def _answer_one(self, method: Method, context: Context, work: Callable[..., Any], frame: bytes) -> bytes:
+        request, data = frames.split(method.request, frame)
+        buffers = _collect(method, frames.Assembly(getattr(request, "length", 0)), data, iter(()))
+        try:
+            self._do(method, context, request, work, request, buffers)
+        except EcfsError as error:
+            name, _, text = code_of(error)
+            return bytes(method.reply(error=name, text=text).SerializeToString())
+        return bytes(method.reply().SerializeToString())
 
     # ---- what they share --------------------------------------------------------------------------------------------
 

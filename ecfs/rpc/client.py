@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import trio
@@ -68,6 +68,10 @@ class Channel:
         """A stream of replies that stays open until it is cancelled."""
         return Stream(self._stub(method, True)(request), self._threads)
 
+    def converse(self, method: Method, requests: Iterator[Any], timeout_s: float) -> Any:
+        """Several messages there and several back, as an iterator that is read in a thread. For `Conversations`."""
+        return self._stub(method, True)(requests, timeout=timeout_s)
+
     def _stub(self, method: Method, streams: bool) -> Any:
         key = (method.path, streams)
         if key not in self._stubs:
@@ -76,6 +80,8 @@ class Channel:
         return self._stubs[key]
 
     def _maker(self, method: Method) -> Callable[..., Any]:
+        if method.client_streams and method.server_streams:
+            return self._channel.stream_stream
         return self._channel.stream_unary if method.client_streams else self._channel.unary_stream
 
 
@@ -91,7 +97,7 @@ class Stream:
         try:
             return await trio.to_thread.run_sync(_next, self._call, abandon_on_cancel=True, limiter=self._threads)
         except grpc.RpcError as error:
-            raise _translated(error) from error
+            raise translated(error) from error
         except trio.Cancelled:
             self._call.cancel()  # which also lets the thread go
             raise
@@ -116,25 +122,39 @@ def _tell(token: trio.lowlevel.TrioToken, tell: Callable[[], None]) -> None:
         return  # the program ends; nobody waits any more
 
 
+class OnItsWay(Protocol):
+    """Something that was sent, and may have ended."""
+
+    def was_busy(self) -> bool:
+        """Has it ended because the node had too much to do to begin with it?"""
+
+    def result(self) -> Any:
+        """Once it has ended."""
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+
+
 @dataclass(frozen=True)
 class Sent:
-    """A call on its way, or ended."""
+    """A call on its way, or ended (`OnItsWay`)."""
 
     future: Any
 
     def was_busy(self) -> bool:
-        """Has it ended because the node had too much to do to begin with it?"""
         code = None if self.future.cancelled() else self.future.code()
         return code is grpc.StatusCode.RESOURCE_EXHAUSTED and is_busy(self.future.trailing_metadata())
 
     def result(self) -> Any:
-        """Once it has ended."""
         try:
             return self.future.result()
         except grpc.FutureCancelledError as error:
             raise DriveUnreachableError("the connection was closed") from error
         except grpc.RpcError as error:
-            raise _translated(error) from error
+            raise translated(error) from error
+
+    def cancel(self) -> None:
+        self.future.cancel()
 
 
 async def _result(future: Any) -> Any:
@@ -150,7 +170,7 @@ async def _result(future: Any) -> Any:
     return Sent(future).result()
 
 
-def _translated(error: Any) -> Exception:
+def translated(error: Any) -> Exception:
     return error_of(error.code(), error.details() or "", error.trailing_metadata())
 
 

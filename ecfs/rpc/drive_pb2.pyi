@@ -331,6 +331,14 @@ class AppendReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class AppendsReply(_message.Message):
+    __slots__ = ("error", "text")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    error: str
+    text: str
+    def __init__(self, error: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
 class StoreRequest(_message.Message):
     __slots__ = ("length", "data")
     LENGTH_FIELD_NUMBER: _ClassVar[int]

@@ -95,13 +95,17 @@ def error_of(
     named = dict(metadata or ()).get(MARK)
     if named == BUSY:
         return NodeBusyError(f"the node is overloaded ({text[:MAX_TEXT]})")
-    kind = _BY_NAME.get(named) if isinstance(named, str) else None
-    if kind is not None:
-        return kind(text[:MAX_TEXT])  # type: ignore[return-value]
+    if isinstance(named, str) and named in _BY_NAME:
+        return error_named(named, text)
     known, meaning = _EXPLAINED.get(code, (DriveUnreachableError, "the call failed"))
     # What gRPC says of a connection is a chain that ends in the reason.
     detail = " ".join(text.split()).rpartition(": ")[2][:200] or code.name.lower()
     return known(f"{meaning} ({detail})")
+
+
+def error_named(name: str, text: str) -> DriveError | UsageError | FormatTooNewError:
+    """The error that a node means by its name. Slot and key are for the caller to fill in."""
+    return _BY_NAME.get(name, DriveUnreachableError)(text[:MAX_TEXT])  # type: ignore[return-value]
 
 
 def is_busy(metadata: Iterable[Any] | None) -> bool:

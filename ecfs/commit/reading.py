@@ -6,31 +6,36 @@ one can't pull it away under the read (R13).
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from functools import partial
 
 from ecfs.commit.dirty import Dirty
+from ecfs.commit.readahead import ReadAhead, is_fragmented, small_pieces
 from ecfs.commit.sealed import SealedStripes
-from ecfs.commit.settle import together
+from ecfs.commit.settle import few_at_a_time
 from ecfs.errors import CorruptError, StripeLostError
 from ecfs.geometry import Geometry
 from ecfs.journal.opened import OpenedPool
 from ecfs.meta import Extent
 from ecfs.stripes.fact import StripeFact
+from ecfs.stripes.reader import Part
 
 RUNS_LOOKED_AT = 256
 """For st_blocks: about a millisecond."""
+STRIPES_AT_ONCE = 12
+"""Of one read. Everything at once would queue up at the drives, which would look late and have others asked as well."""
+FACTS_KEPT = 4096
+"""A few hundred bytes each."""
 
 
 @dataclass
-class _Load:
-    """A piece that lies in a stripe: `into` bytes from the start of the answer."""
+class Load:
+    """What is wanted of one stripe, in the file's order."""
 
     fact: StripeFact
-    offset: int
-    length: int
-    into: int
+    parts: list[Part] = field(default_factory=list)
 
 
 class FileReader:
@@ -41,6 +46,8 @@ class FileReader:
         self._dirty = dirty
         self._sealed = sealed
         self._geometries: dict[int, Geometry] = {}
+        self._facts: dict[int, StripeFact] = {}
+        self._ahead = ReadAhead(self._warm)
 
     async def read(self, ino: int, offset: int, length: int) -> bytes:
         """Exactly `length` bytes. Raises StripeLostError, CorruptError (inline data)."""
@@ -49,33 +56,51 @@ class FileReader:
         if len(overlay) == 1 and len(overlay[0][1]) == length:
             return overlay[0][1]
         with ExitStack() as pins:
-            loads, here = self._plan(ino, offset, length, pins)
+            loads, here = self._plan(self._pool.db.files.extents(ino, offset, offset + length), offset, pins)
             if not overlay and len(loads) + len(here) == 1:
                 # One source for all of it, the common case: nothing to put together.
                 if here and len(here[0][1]) == length:
                     return here[0][1]
-                if loads and loads[0].length == length:
-                    return await self._load(loads[0])
+                if loads and loads[0].parts[0][1] == length:
+                    return await self._whole(loads[0])
             answer = bytearray(length)
             for into, payload in here:
                 answer[into : into + len(payload)] = payload
-            await together(partial(self._load_into, load, answer) for load in loads)
+            left = self._from_cache(loads, answer)
+            in_order = self._ahead.is_in_order(ino, offset, length)
+            if in_order and is_fragmented(sum(len(load.parts) for load in left), length):
+                await self._ahead.fetch(ino, offset)
+                left = self._from_cache(left, answer)
+            await few_at_a_time(STRIPES_AT_ONCE, [partial(self._load_into, load, answer) for load in left])
         for at, piece in overlay:
             answer[at - offset : at - offset + len(piece)] = piece
         return bytes(answer)
 
-    def _plan(self, ino: int, offset: int, length: int, pins: ExitStack) -> tuple[list[_Load], list[tuple[int, bytes]]]:
-        """What must be fetched, pinned, and what is in memory, with its place in the answer. No await."""
-        loads, here = [], []
-        for extent in self._pool.db.files.extents(ino, offset, offset + length):
-            into = extent.offset - offset
-            payload = self._in_memory(extent)
-            if payload is None:
-                pins.enter_context(self._pool.pins.pin(extent.source))
-                loads.append(_Load(self.fact(extent.source), extent.source_offset, extent.length, into))
-            else:
-                here.append((into, payload))
-        return loads, here
+    def _plan(
+        self, extents: Iterable[Extent], start: int, pins: ExitStack
+    ) -> tuple[list[Load], list[tuple[int, bytes]]]:
+        """What must be fetched, by stripe and pinned, and what is in memory, with its place in the answer, which begins
+        at `start` of the file. No await between looking up the extents and this."""
+        loads: dict[int, Load] = {}
+        here = []
+        for extent in extents:
+            _, offset, length, source, source_offset = extent
+            load = loads.get(source)
+            if load is None:
+                payload = self._in_memory(extent)
+                if payload is not None:
+                    here.append((offset - start, payload))
+                    continue
+                pins.enter_context(self._pool.pins.pin(source))
+                load = loads[source] = Load(self.fact(source))
+            load.parts.append((source_offset, length, offset - start))
+        return list(loads.values()), here
+
+    def _from_cache(self, loads: Iterable[Load], answer: bytearray | None = None) -> list[Load]:
+        """Copy what is in the cache of verified blocks; what is left to be fetched."""
+        from_cache = self._pool.reader.from_cache
+        left = [Load(load.fact, from_cache(load.fact, load.parts, answer)) for load in loads]
+        return [load for load in left if load.parts]
 
     def _in_memory(self, extent: Extent) -> bytes | None:
         if extent.source < 0:
@@ -86,10 +111,16 @@ class FileReader:
 
     def fact(self, stripe: int) -> StripeFact:
         """What is known of a committed stripe. Raises StripeLostError if nothing is: never zeros instead."""
+        known = self._facts.get(stripe)  # facts never change, and ids are never reused (R3)
+        if known is not None:
+            return known
         row = self._pool.db.ledger.fact(stripe)
         if row is None:
             raise StripeLostError(stripe, {})
-        return StripeFact(stripe, "s", self._geometry(row.geometry), row.length, row.hash)
+        if len(self._facts) >= FACTS_KEPT:
+            self._facts.clear()
+        fact = self._facts[stripe] = StripeFact(stripe, "s", self._geometry(row.geometry), row.length, row.hash)
+        return fact
 
     def _geometry(self, number: int) -> Geometry:
         if number not in self._geometries:
@@ -114,14 +145,30 @@ class FileReader:
             kept -= sum(each.length for lo, hi in file.ranges() for each in files.extents(ino, lo, hi))
         return kept + file.size
 
-    async def _load(self, load: _Load) -> bytes:
-        avoid = self._pool.db.ledger.missing_slots(load.fact.id)
+    def _avoid(self, fact: StripeFact) -> frozenset[int]:
+        """Slots that are known to lack their shard; heal is told that somebody wants the stripe."""
+        avoid = self._pool.db.ledger.missing_slots(fact.id)
         if avoid and self._pool.on_wanted is not None:
-            self._pool.on_wanted(load.fact.id)
-        return await self._pool.reader.read(load.fact, load.offset, load.length, avoid)
+            self._pool.on_wanted(fact.id)
+        return avoid
 
-    async def _load_into(self, load: _Load, answer: bytearray) -> None:
-        answer[load.into : load.into + load.length] = await self._load(load)
+    async def _whole(self, load: Load) -> bytes:
+        (offset, length, _), fact = load.parts[0], load.fact
+        return await self._pool.reader.read(fact, offset, length, self._avoid(fact))
+
+    async def _load_into(self, load: Load, answer: bytearray) -> None:
+        await self._pool.reader.read_parts(load.fact, load.parts, answer, self._avoid(load.fact))
+
+    async def _warm(self, ino: int, lo: int, hi: int) -> None:
+        """Fetch the small pieces of [lo, hi) into the cache of verified blocks, as far as they are not there."""
+        with ExitStack() as pins:
+            loads, _ = self._plan(small_pieces(self._pool.db.files.extents(ino, lo, hi)), lo, pins)
+            calls = [partial(self._warm_one, load) for load in self._from_cache(loads)]
+            await few_at_a_time(STRIPES_AT_ONCE, calls)
+
+    async def _warm_one(self, load: Load) -> None:
+        with suppress(StripeLostError):  # whoever wants these very bytes hears of it
+            await self._pool.reader.warm(load.fact, load.parts, self._avoid(load.fact))
 
     async def read_stripe(self, stripe: int) -> bytes:
         """A whole payload, for the compactor, which has pinned the stripe: one read instead of one per extent."""
@@ -129,7 +176,7 @@ class FileReader:
         if payload is not None:
             return payload
         fact = self.fact(stripe)
-        return await self._load(_Load(fact, 0, fact.length, 0))
+        return await self._pool.reader.read(fact, 0, fact.length, self._avoid(fact))
 
     def read_inline(self, extent: Extent) -> bytes:
         """The bytes of an extent into an inline blob. Raises CorruptError."""

@@ -64,6 +64,22 @@ async def together(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
     raise_gravest(failures)
 
 
+async def few_at_a_time(count: int, calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Like `together`, but at most `count` run at once."""
+    waiting = iter(calls)
+
+    async def work() -> None:
+        failures: list[EcfsError] = []
+        for call in waiting:
+            try:
+                await call()
+            except EcfsError as error:
+                failures.append(error)
+        raise_gravest(failures)
+
+    await together([work] * min(count, len(calls)))
+
+
 def raise_gravest(failures: Sequence[EcfsError]) -> None:
     """Raise one of them, if there are any."""
     if failures:

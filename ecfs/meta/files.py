@@ -15,6 +15,12 @@ MAX_OFFSET = (1 << 63) - 1
 # Backwards, to be stopped at the first extent that ends before the range: one step down the tree, no scan.
 _BACKWARDS = """SELECT ino, offset, length, source, source_offset FROM extent WHERE ino = ? AND offset < ?
     ORDER BY offset DESC"""
+# Forwards, with one more step down to where it begins; half as long where hundreds of rows are read.
+_FORWARDS = """SELECT ino, offset, length, source, source_offset FROM extent WHERE ino = ?1 AND offset < ?3 AND
+    offset >= coalesce((SELECT offset FROM extent WHERE ino = ?1 AND offset <= ?2 ORDER BY offset DESC LIMIT 1), ?2)
+    ORDER BY offset"""
+_MANY = 256 * 1024
+"""Bytes that may well lie in many extents."""
 _INSERT = "INSERT INTO extent VALUES (?, ?, ?, ?, ?, ?)"
 _ALL = "SELECT ino, offset, length, source, source_offset FROM extent"
 
@@ -36,7 +42,17 @@ class Files:
 
     def extents(self, ino: int, lo: int, hi: int) -> list[Extent]:
         """What lies in bytes [lo, hi) of a file, trimmed to that range, in order. The rest is holes."""
-        return [_trimmed(row, lo, hi) for row in self._overlapping(ino, lo, hi)]
+        rows = self._forwards(ino, lo, hi) if hi - lo >= _MANY else self._overlapping(ino, lo, hi)
+        extents = list(map(Extent._make, rows))
+        for at in {0, len(extents) - 1} if extents else ():
+            extents[at] = _trimmed(extents[at], lo, hi)
+        return extents
+
+    def _forwards(self, ino: int, lo: int, hi: int) -> list[Row]:
+        rows = self._store.all(_FORWARDS, ino, lo, hi)
+        if rows and rows[0][1] + rows[0][2] <= lo:
+            del rows[0]
+        return rows
 
     def _overlapping(self, ino: int, lo: int, hi: int) -> list[Row]:
         rows: list[Row] = []
@@ -218,8 +234,8 @@ class Files:
         return [Liveness(*row) for row in rows]
 
 
-def _trimmed(row: Row, lo: int, hi: int) -> Extent:
-    ino, offset, length, source, source_offset = row
+def _trimmed(extent: Extent, lo: int, hi: int) -> Extent:
+    ino, offset, length, source, source_offset = extent
     start = max(offset, lo)
     return Extent(ino, start, min(offset + length, hi) - start, source, source_offset + start - offset)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ecfs.geometry import BLOCK_SIZE, Piece, blocks_covering
 from ecfs.shard import Buffer
@@ -19,7 +19,6 @@ class Blocks:
     def __init__(self, cache: StripeCache, fact: StripeFact, pieces: Sequence[Piece]) -> None:
         self._cache = cache
         self._fact = fact
-        self._pieces = pieces
         self._streamed = [piece for piece in pieces if piece.length >= STREAM]
         self._here: dict[tuple[int, int], Buffer] = {}
         self._runs: dict[Piece, bytes] = {}
@@ -51,9 +50,9 @@ class Blocks:
         """Blocks that are here, one after the other."""
         return b"".join(self._here[index, row] for row in rows)
 
-    def answer(self) -> list[Buffer]:
-        """The bytes that were asked for, as consecutive buffers. All of their blocks must be here."""
-        return [buffer for piece in self._pieces for buffer in self._cut(piece)]
+    def answer(self, pieces: Iterable[Piece]) -> list[Buffer]:
+        """The bytes of pieces that were asked for, as consecutive buffers. All of their blocks must be here."""
+        return [buffer for piece in pieces for buffer in self._cut(piece)]
 
     def _cut(self, piece: Piece) -> list[Buffer]:
         if piece in self._runs:

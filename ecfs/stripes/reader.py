@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import trio
 
+from ecfs.geometry import BLOCK_SIZE, Piece
 from ecfs.shard import Buffer
 from ecfs.stripes.access import DriveAccess, OnBad, ignore_bad
 from ecfs.stripes.bad import BadShards
@@ -14,6 +15,10 @@ from ecfs.stripes.cache import StripeCache
 from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.hedge import FLOOR_S, Hedge
 from ecfs.stripes.reading import ReadContext, Reading
+
+Part = tuple[int, int, int]
+"""A short piece of a stripe's payload: its offset there, its length, and where it belongs in what the reader puts
+together. Bytes."""
 
 
 class StripeReader:
@@ -52,11 +57,47 @@ class StripeReader:
     ) -> list[Buffer]:
         """Like `read`, as consecutive pieces that are not copied."""
         pieces = list(fact.geometry.pieces(offset, length, fact.length))
+        return (await self._read(fact, pieces, avoid)).answer(pieces)
+
+    async def read_parts(
+        self, fact: StripeFact, parts: Sequence[Part], into: bytearray, avoid: Collection[int] = ()
+    ) -> None:
+        """Like `read`, for many parts of one stripe; a block is fetched and verified once, however many lie in it."""
+        cuts = [list(fact.geometry.pieces(offset, length, fact.length)) for offset, length, _ in parts]
+        reading = await self._read(fact, [piece for cut in cuts for piece in cut], avoid)
+        for (_, length, place), cut in zip(parts, cuts, strict=True):
+            into[place : place + length] = _joined(reading.answer(cut))
+
+    async def warm(self, fact: StripeFact, parts: Sequence[Part], avoid: Collection[int] = ()) -> None:
+        """Have the blocks of short parts in the cache of verified blocks, as far as it has room."""
+        pieces = [piece for at, length, _ in parts for piece in fact.geometry.pieces(at, length, fact.length)]
+        await self._read(fact, pieces, avoid)
+
+    def from_cache(self, fact: StripeFact, parts: Sequence[Part], into: bytearray | None = None) -> list[Part]:
+        """Copy the parts that lie in one block each, verified a moment ago, to their places in `into`.
+
+        Returns those that do not, or are not there any more. Waits for nothing.
+        """
+        left: list[Part] = []
+        at, block = (-1, -1), None
+        for part in parts:
+            offset, length, place = part
+            index, start = divmod(offset, fact.fragment_length)
+            row, start = divmod(start, BLOCK_SIZE)
+            if at != (index, row):
+                at, block = (index, row), self.cache.block(fact, index, row)
+            if block is None or start + length > len(block):  # where the fragment ends, so does its last block
+                left.append(part)
+            elif into is not None:
+                into[place : place + length] = block[start : start + length]
+        return left
+
+    async def _read(self, fact: StripeFact, pieces: Sequence[Piece], avoid: Collection[int]) -> Reading:
         reading = Reading(self._context, fact, pieces, frozenset(avoid))
         async with self._turn(fact.id, reading):
             await reading.gather()
             await reading.decode()
-        return reading.answer()
+        return reading
 
     @asynccontextmanager
     async def _turn(self, stripe_id: int, reading: Reading) -> AsyncIterator[None]:
@@ -80,3 +121,7 @@ class StripeReader:
         """
         self.cache.forget(stripe_id)
         self._bad.forget(stripe_id)
+
+
+def _joined(buffers: list[Buffer]) -> Buffer:
+    return buffers[0] if len(buffers) == 1 else b"".join(buffers)

@@ -8,7 +8,7 @@ every error, until k are verified or too few are left. Nothing unverified ever r
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -72,7 +72,9 @@ class Reading:
         self._rows: dict[int, list[int]] = {}  # row -> data shards of which it is needed
         for piece in pieces:
             for row in blocks_covering(piece.offset, piece.length):
-                self._rows.setdefault(row, []).append(piece.index)
+                indexes = self._rows.setdefault(row, [])
+                if piece.index not in indexes:  # small pieces lie side by side in one block
+                    indexes.append(piece.index)
         self._open = dict(self._rows)  # those that may still need something
 
     # ---- deciding ---------------------------------------------------------------------------------------
@@ -282,6 +284,6 @@ class Reading:
         why = {index: text for (index, number), text in self._bad_blocks.items() if number == row} | self._bad
         return {self._fact.slot_of(index): text for index, text in why.items()}
 
-    def answer(self) -> list[Buffer]:
-        """The bytes that were asked for, as consecutive buffers."""
-        return self._blocks.answer()
+    def answer(self, pieces: Iterable[Piece]) -> list[Buffer]:
+        """The bytes of some of the pieces, as consecutive buffers."""
+        return self._blocks.answer(pieces)

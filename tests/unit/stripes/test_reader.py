@@ -116,3 +116,56 @@ async def test_forget_frees_the_cache():
     await pool.reader.read(fact, 0, 100_000)
     pool.reader.forget(fact.id)
     assert len(pool.reader.cache.blocks) == len(pool.reader.cache.headers) == 0
+
+
+def _parts(length, pairs):
+    """What `Part` wants, and where it would be put: one part behind the other."""
+    parts, place = [], 0
+    for start, size in pairs:
+        size = min(size, length - start)
+        parts.append((start, size, place))
+        place += size
+    return parts, bytearray(place)
+
+
+@settings(max_examples=50)
+@given(st.data())
+async def test_many_parts_of_a_stripe_are_what_was_stored(data):
+    pool = Pool(cache=data.draw(st.booleans()))
+    length = data.draw(st.integers(1, 9 * BLOCK))
+    payload = payload_of(length)
+    fact = await pool.store(payload)
+    pair = st.tuples(st.integers(0, length - 1), st.integers(1, 2 * BLOCK))
+    for _ in range(2):
+        parts, into = _parts(length, data.draw(st.lists(pair, min_size=1, max_size=20)))
+        await pool.reader.read_parts(fact, parts, into)
+        for start, size, place in parts:
+            assert into[place : place + size] == payload[start : start + size]
+        known, copied = _parts(length, [part[:2] for part in parts])
+        left = pool.reader.from_cache(fact, known, copied)
+        for start, size, place in {*known} - {*left}:
+            assert copied[place : place + size] == payload[start : start + size]
+
+
+async def test_many_parts_of_one_block_fetch_it_once_and_are_in_the_cache_then():
+    pool = Pool(cache=True)
+    payload = payload_of(4 * MIB)
+    fact = await pool.store(payload)
+    parts, into = _parts(len(payload), [(at * 4096, 4096) for at in (5, 1, 20, 2, 9)])
+    assert pool.reader.from_cache(fact, parts, into) == parts
+    await pool.reader.warm(fact, parts)
+    assert pool.drive_of(fact, 0).reads == [[(0, 4016), (4096, 2 * BLOCK)]]
+    assert pool.reader.from_cache(fact, parts, into) == []
+    assert into == b"".join(payload[start : start + size] for start, size, _ in parts)
+    across = [(BLOCK - 10, 20, 0), (MIB - 10, 20, 0)]
+    assert pool.reader.from_cache(fact, across, into) == across
+
+
+async def test_parts_are_decoded_where_two_drives_are_gone():
+    pool = Pool(cache=True)
+    payload = payload_of(4 * MIB)
+    fact = await pool.store(payload)
+    pool.unreadable = {fact.slot_of(0), fact.slot_of(2)}
+    parts, into = _parts(len(payload), [(at * 3 * BLOCK, 5000) for at in range(20)])
+    await pool.reader.read_parts(fact, parts, into)
+    assert into == b"".join(payload[start : start + size] for start, size, _ in parts)

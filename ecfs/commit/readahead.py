@@ -1,0 +1,85 @@
+"""Reading ahead in a file that lies in many small pieces, because it was overwritten at random.
+
+A stripe keeps its pieces in the file's order, so one block of 64 KiB holds what the next megabytes of the file need as
+well. Fetched for each request of the kernel alone, a block would be asked for again and again, and every request would
+ask every drive many times for little. So a reader that goes through such a file in order has the pieces of a window
+fetched at once, into the cache of verified blocks: nothing there is ever stale, whatever is written meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import trio
+
+from ecfs.geometry import BLOCK_SIZE
+from ecfs.meta import Extent
+
+MIB = 1 << 20
+WINDOW = 8 * MIB
+"""Bytes of the file."""
+BLOCKS = 192
+"""Of stripes; beyond so many the window ends earlier. 12 MiB, which the cache keeps until they are wanted."""
+SMALL = BLOCK_SIZE
+"""A file counts as fragmented where pieces are smaller on average. Larger ones are fetched as they are wanted."""
+NEAR = 2 * MIB
+"""The kernel asks for several parts of what it reads ahead at once, in any order."""
+FILES = 64
+
+
+@dataclass(eq=False)
+class _Window:
+    """Bytes [lo, hi) of a file that are being fetched."""
+
+    lo: int
+    hi: int
+    done: trio.Event = field(default_factory=trio.Event)
+
+
+class ReadAhead:
+    """Knows who reads in order, and lets each window be fetched once. fetch: (inode, from, to) into the cache."""
+
+    def __init__(self, fetch: Callable[[int, int, int], Awaitable[None]]) -> None:
+        self._fetch = fetch
+        self._ends: OrderedDict[int, int] = OrderedDict()
+        self._running: dict[int, _Window] = {}
+
+    def is_in_order(self, ino: int, offset: int, length: int) -> bool:
+        """Whether this read goes on where one ended a moment ago. To be told of every read of a file in pieces."""
+        end = self._ends.pop(ino, 0)
+        self._ends[ino] = offset + length
+        if len(self._ends) > FILES:
+            self._ends.popitem(last=False)
+        return abs(offset - end) <= NEAR
+
+    async def fetch(self, ino: int, offset: int) -> None:
+        """Return when the window that a read at `offset` begins, or lies in, has been fetched as far as it could be."""
+        running = self._running.get(ino)
+        if running is not None and running.lo <= offset < running.hi:
+            await running.done.wait()
+            return
+        window = self._running[ino] = _Window(offset, offset + WINDOW)
+        try:
+            await self._fetch(ino, window.lo, window.hi)
+        finally:
+            window.done.set()
+            if self._running.get(ino) is window:
+                del self._running[ino]
+
+
+def is_fragmented(pieces: int, length: int) -> bool:
+    """Whether so many pieces of so many bytes are small ones."""
+    return pieces * SMALL > length
+
+
+def small_pieces(extents: Iterable[Extent]) -> Iterator[Extent]:
+    """The small ones from the start, until they lie in as many blocks as one window may fetch."""
+    blocks: set[tuple[int, int]] = set()
+    for extent in extents:
+        if extent.length < SMALL:
+            blocks.add((extent.source, extent.source_offset // BLOCK_SIZE))
+            if len(blocks) > BLOCKS:
+                return
+            yield extent

@@ -18,8 +18,12 @@ def command(pool: str, slot: int, url: str, as_json: bool, no_progress: bool) ->
     The old drive may not come back afterwards. `ecfs status` shows the slots.
     """
     from ecfs.cli.healing import heal, show_result
+    from ecfs.control.repairing import NEW_PLACE
     from ecfs.drive.registry import canonical_url
+    from ecfs.errors import UsageError
 
+    if url == NEW_PLACE:
+        raise UsageError(f"{NEW_PLACE} stands for the place of the new drive: type that, such as /mnt/disk7/ecfs")
     place = canonical_url(url)
     outcome = heal(pool, "replace", {"slot": slot, "url": place}, quiet=as_json or no_progress)
     return show_result(outcome, as_json=as_json, first=f"Drive {slot} is {place} from now on.")

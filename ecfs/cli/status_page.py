@@ -98,22 +98,23 @@ def _figures(status: Status, now: int) -> list[tuple[str, str]]:
     lines = [("mounted", f"on {mounted}" if mounted else "no"), ("stripes", _stripes(status))]
     capacity = status["capacity"]
     if capacity["total"] is not None:
-        files = count(max(capacity["files"] - 1, 0), "file")  # the root is none that anybody made
+        files = count(capacity["files"], "file")
         lines.append(("space", f"{size(capacity['used'])} used by {files}, {size(capacity['free'])} free for more"))
     if status["commits"]["last"] is not None:
-        lines.append(("committed", age(status["commits"]["last"], now)))
+        lines.append(("committed", _committed(status["commits"], now)))
     lines += [("scrubbed", _scrubbed(status, now)), ("drilled", _drilled(status, now))]
     if status["replace"]["running"]:
-        lines.append(("replacing", describe(status["replace"]["progress"])))
-    if status["replace"]["interrupted"]:
-        name, slot, url = status["pool"]["path"], status["replace"]["slot"], status["replace"]["url"]
-        lines.append(("replacing", f"drive {slot} was interrupted; to go on: ecfs replace {name} {slot} {url}"))
+        lines.append(("replacing", f"drive {status['replace']['slot']}: {describe(status['replace']['progress'])}"))
     if status["repairs"]["done"]:
         lines.append(("repaired", f"{count(status['repairs']['done'], 'shard')} since it was mounted"))
     if memory := _memory(status["memory"]):
         lines.append(("memory", memory))
     lines += [("note", note) for note in status["notes"]]
     return lines
+
+
+def _committed(commits: Status, now: int) -> str:
+    return age(commits["last"], now) + ("; what was written since is not durable" if commits["stalled"] else "")
 
 
 def _stripes(status: Status) -> str:
@@ -130,6 +131,8 @@ def _stripes(status: Status) -> str:
 
 def _scrubbed(status: Status, now: int) -> str:
     scrub = status["scrub"]
+    if status["stripes"]["total"] is None:
+        return "unknown"
     last = age(scrub["last_finished"], now)
     if scrub["last_finished"] is not None:
         last += f": {count(scrub['checked'], 'shard')} checked, {scrub['repaired']} repaired"
@@ -144,6 +147,8 @@ def _scrubbed(status: Status, now: int) -> str:
 
 def _drilled(status: Status, now: int) -> str:
     drill, name = status["drill"], status["pool"]["path"]
+    if status["stripes"]["total"] is None:
+        return "unknown"
     if drill["running"]:
         return f"now: {describe(drill['progress'])}"
     if drill["last_finished"] is not None:

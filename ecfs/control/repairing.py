@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import shlex
+
 from ecfs.control.status import Status
 from ecfs.control.wording import away, drives_named
 
 BACK = ("absent", "failed", "slow")
 UNMOUNTED = "is its disk mounted?"
+NEW_PLACE = "NEW_PLACE"
+"""Where a person types the place of a new drive; typed as it stands it is refused."""
 
 
 def repairs(status: Status, name: str) -> list[str]:
     """One sentence each, what should be tried first first. name: the pool, quoted for a shell."""
     if status["replace"]["running"]:
         return [f"nothing: drive {status['replace']['slot']} is being replaced; how far: ecfs status --watch {name}"]
+    if status["replace"]["interrupted"]:
+        return [go_on_replacing(status, name), *_lacking(status, name)]
+    return _lacking(status, name) or [_wait_or_scrub(status, name)]
+
+
+def go_on_replacing(status: Status, name: str) -> str:
+    slot, url = status["replace"]["slot"], status["replace"]["url"]
+    again = replace_command(name, slot, shlex.quote(url))
+    return f"the replacement of drive {slot} was interrupted, to go on with it: {again}"
+
+
+def replace_command(name: str, slot: int, place: str = NEW_PLACE) -> str:
+    return f"ecfs replace {name} {slot} {place}"
+
+
+def _lacking(status: Status, name: str) -> list[str]:
     gone = [drive for drive in away(status) if drive["state"] in BACK]
     wrong = [drive for drive in away(status) if drive["state"] == "wrong"]
     joining = [drive for drive in away(status) if drive["state"] == "joining"]
     actions = [*_gone(gone, name), *(action for drive in wrong for action in _wrong(drive, name))]
     if joining:
         actions.append(f"finish what was begun on {drives_named(joining)}: ecfs scrub {name}")
-    return actions or [_wait_or_scrub(status, name)]
+    return actions
 
 
 def _gone(gone: list[Status], name: str) -> list[str]:
@@ -32,18 +52,18 @@ def _gone(gone: list[Status], name: str) -> list[str]:
     if len(unmounted) < len(gone):
         rest = drives_named([drive for drive in gone if drive not in unmounted])
         actions.append(f"if {rest} can come back: plug in, mount or switch on what belongs there; the rest follows")
-    is_it = "it was" if len(gone) == 1 else "they were"
-    actions.append(f"if {is_it} deleted, rebuild {them} in place: ecfs scrub {name}")
+    deleted = "its directory was" if len(gone) == 1 else "their directories were"
+    actions.append(f"if {deleted} deleted, rebuild {them} in place: ecfs scrub {name}")
     for drive in gone:
-        actions.append(f"if drive {drive['slot']} is dead: ecfs replace {name} {drive['slot']} NEW_PLACE")
+        actions.append(f"if drive {drive['slot']} is dead: {replace_command(name, drive['slot'])}")
     return actions
 
 
 def _wrong(drive: Status, name: str) -> list[str]:
     slot, reason = drive["slot"], drive["reason"]
-    new = f"ecfs replace {name} {slot} NEW_PLACE"
+    new = replace_command(name, slot)
     if "copy" in reason:
-        return [f"take the copy of drive {slot} away: both are refused while both are here"]
+        return [f"take the copy of drive {slot} away: both are refused while both are here; the rest follows"]
     if "partly deleted" in reason:
         return [f"rebuild drive {slot} in place: ecfs scrub {name}", f"or elsewhere: {new}"]
     if "identity damaged" in reason:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -246,8 +247,12 @@ class Service:
 
     async def _umount(self, params: dict[str, Any], show: Show) -> dict[str, bool | None]:
         """Unmount, and answer when everything is stored and the drives are let go."""
-        await self._served.end(force=_read(params, UmountParams).force)
-        await self._ended.wait()
+        force = _read(params, UmountParams).force
+        async with trio.open_nursery() as nursery:
+            # Everything may be stored before the program that unmounts has ended: nobody waits for that.
+            nursery.start_soon(partial(self._served.end, force=force))
+            await self._ended.wait()
+            nursery.cancel_scope.cancel()
         return {"clean": self._clean}
 
 

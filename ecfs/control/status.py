@@ -140,7 +140,7 @@ def _capacity(pool: OpenedPool, usable: Usable | None) -> Status:
         "total": usable.total if usable else None,
         "used": pool.db.ledger.total_length() + pool.db.files.inline_total,
         "free": usable.free if usable else None,
-        "files": pool.db.names.counts()[0],
+        "files": pool.db.names.counts()[0] - 1,  # the root is none that anybody made
     }
 
 

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
-from ecfs.control.repairing import repairs
+from ecfs.control.repairing import go_on_replacing, repairs, replace_command
 from ecfs.control.status import DEGRADED, EXIT_STATUS, FAILED, HEALTHY, Status
 from ecfs.control.wording import away, count, drives_named
 
@@ -95,15 +95,23 @@ def _healthy(status: Status, name: str) -> Verdict:
     if _is_full(status):
         said.headline += "; but the pool is full"
         said.means = "files can be read, changed a little and deleted; new data is refused"
-        said.actions = ["delete what is not needed, or put larger drives in, one after the other: see docs/GUIDE.md"]
+        said.actions = ["delete what is not needed: that works on a full pool, too", *_larger(status, name)]
         return said
     if status["replace"]["running"]:
         said.actions = ["nothing: a drive is being replaced, and the old one is used until the new one is complete"]
+    elif status["replace"]["interrupted"]:
+        said.actions = [f"nothing is urgent; {go_on_replacing(status, name)}"]
     elif status["scrub"]["paused"]:
         said.actions = [f"nothing is urgent; a scrub is paused, to go on with it: ecfs scrub --resume {name}"]
     else:
         said.actions = ["nothing to do"]
     return said
+
+
+def _larger(status: Status, name: str) -> list[str]:
+    """What gives a full pool more room for good."""
+    first = next((drive["slot"] for drive in status["drives"] if drive["full"]), 0)
+    return [f"or put larger drives in, one after the other, drive {first} first: {replace_command(name, first)}"]
 
 
 # ---- degraded ---------------------------------------------------------------------------------------------
@@ -130,13 +138,9 @@ def _failed(status: Status, name: str) -> Verdict:
     if there < needed:
         return _too_few(status, there, needed)
     if status["commits"]["fenced"]:
-        point = shlex.quote(str(status["pool"].get("mountpoint") or "MOUNTPOINT"))
-        means = "what is stored is safe and belongs to the other process; what was written here last may not be stored"
-        return Verdict("this mount can't write any more", means, actions=[f"ecfs umount --force {point}"])
+        return _fenced(status)
     if status["commits"]["stalled"]:
-        means = "what was written last is in memory only: a crash of this machine would lose it"
-        action = "bring the drives back, or free space on them; what waits in memory is stored as soon as that works"
-        return Verdict("files can be read, but changes are refused", means, actions=[action, "do not unmount before"])
+        return _stalled(status, name)
     if status["stripes"]["total"] is None:
         return _unreadable(status, name)
     means = "files that lie there answer with an error; all others can be read and written"
@@ -160,6 +164,35 @@ def _too_few(status: Status, there: int, needed: int) -> Verdict:
             f"bring back at least {more} of {gone}: plug in, mount or switch on what belongs there",
             "until then delete nothing and create nothing",
         ],
+    )
+
+
+def _fenced(status: Status) -> Verdict:
+    point = shlex.quote(str(status["pool"].get("mountpoint") or "MOUNTPOINT"))
+    return Verdict(
+        "this mount can't write any more",
+        "what is stored is safe and belongs to the other process; what was written here last may not be stored",
+        actions=[
+            f"copy what was written here last to another place, then end this mount: ecfs umount --force {point}",
+            "go on where the pool is mounted now, and see there whether that arrived",
+        ],
+    )
+
+
+def _stalled(status: Status, name: str) -> Verdict:
+    gone, full = away(status), [drive for drive in status["drives"] if drive["full"]]
+    actions = []
+    if gone:
+        actions.append(f"bring back {drives_named(gone)}: plug in, mount or switch on what belongs there")
+    if full:
+        actions.append(f"make room on the disks of {drives_named(full)}: delete or move what is not ecfs's there")
+    if not actions:
+        actions.append(f"see what the drives answer: ecfs events {name}")
+    actions.append("do not unmount before: what waits in memory is stored by itself as soon as that works")
+    return Verdict(
+        "files can be read, but changes are refused",
+        "what was written last is in memory only: a crash of this machine would lose it",
+        actions=actions,
     )
 
 

@@ -116,6 +116,7 @@ class Daemon:
         self.registration = registration
         self._opening = trio.CancelScope()
         self._asked_to_end = trio.Event()
+        self._serving = False
 
     # ---- the way in -------------------------------------------------------------------------------------
 
@@ -165,9 +166,11 @@ class Daemon:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._when_asked)
                 nursery.start_soon(self._announce, volume)
+                self._serving = True
                 await _serve_until_unmounted(poll=self.plan.options.poll)
                 nursery.cancel_scope.cancel()
         finally:
+            self._serving = False
             unmount_fuse(mounted=mount_on(self.plan.point) is not None)
 
     async def _announce(self, volume: Volume) -> None:
@@ -187,7 +190,8 @@ class Daemon:
     async def end(self, *, force: bool) -> None:
         """Unmount; the rest follows from that. Raises RefusedError if the folder is in use and not `force`."""
         await unmount(self.plan.point, force=force)
-        if force:
+        # Only while it serves: libfuse would crash on a session that is closed, before the last commit.
+        if force and self._serving:
             stop_fuse()  # programs that still use the folder would keep it, and us, alive
 
     async def watch_signals(self, task_status: trio.TaskStatus[None]) -> None:

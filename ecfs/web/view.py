@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import trio
@@ -41,6 +41,19 @@ class Source:
         return self.engine.pool
 
 
+def told(status: Status, name: str, now: int) -> dict[str, Any]:
+    """What the page says of a status. name: the pool as one would type it; now: seconds since 1970."""
+    said = verdict(status, name)
+    return {
+        "schema": 1,
+        "version": __version__,
+        "now": now,
+        "name": name,
+        "verdict": asdict(said),
+        "status": status,
+    }
+
+
 class View:
     """The newest look at a pool, and its history. Start `sample` in a nursery."""
 
@@ -64,28 +77,8 @@ class View:
 
     def page(self, ring: str, after: int) -> dict[str, Any]:
         """Everything the page shows; of the plot's points only those after number `after`."""
-        status, clock = self.status(), self.source.pool.clock
-        said = verdict(status, self.source.name)
-        return {
-            "schema": 1,
-            "version": __version__,
-            "now": clock.wall_ns() // SECOND,
-            "name": self.source.name,
-            "verdict": {"headline": said.headline, "causes": said.causes, "actions": said.actions},
-            "status": status,
-            "drives": [self._drive(slot) for slot in range(len(self.source.pool.members))],
-            "points": self.history.rings[ring].after(after),
-        }
-
-    def _drive(self, slot: int) -> dict[str, Any]:
-        """What was counted since the drive was opened; nulls of one that is not here."""
-        health = health_of(self.source.pool.members[slot].drive)
-        return {
-            "read": health.bytes_read if health else None,
-            "written": health.bytes_written if health else None,
-            "in_flight": health.in_flight if health else None,
-            "last_error": health.last_error if health else None,
-        }
+        now = self.source.pool.clock.wall_ns() // SECOND
+        return told(self.status(), self.source.name, now) | {"points": self.history.rings[ring].after(after)}
 
     # ---- history ------------------------------------------------------------------------------------------
 

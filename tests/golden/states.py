@@ -24,7 +24,7 @@ def _healthy() -> Status:
         "drives": [_online(slot) for slot in range(N)],
         "stripes": {"total": 900, "full": 900, "missing": 0, "unknown": 0, "lost": 0, "with_shards": {"6": 900}},
         "may_lose": 2,
-        "capacity": {"total": 400 * GIB, "used": 3 * GIB, "free": 397 * GIB, "files": 1201},
+        "capacity": {"total": 400 * GIB, "used": 3 * GIB, "free": 397 * GIB, "files": 1200},
         "scrub": {
             "running": False, "paused": False, "interrupted": False, "progress": None, "position": None,
             "rate_limit": None, "last_finished": NOW - 3 * 86400, "checked": 5400, "repaired": 0, "lost": 0,
@@ -79,6 +79,14 @@ def away(slot: int, reason: str, state: str = "absent") -> list[tuple[str, Any]]
     return [(f"drives.{slot}.{key}", value) for key, value in values.items()]
 
 
+def full(slot: int) -> list[tuple[str, Any]]:
+    return [(f"drives.{slot}.free", 60 << 20), (f"drives.{slot}.full", True)]
+
+
+def stalled(reason: str) -> list[tuple[str, Any]]:
+    return [("commits.stalled", reason), ("commits.stalled_since", NOW - 90), ("commits.last", NOW - 95)]
+
+
 def stripes(with_shards: dict[int, int], **counts: int) -> list[tuple[str, Any]]:
     """How many stripes have how many shards; `unknown` and `lost` as given, the others follow."""
     unknown, lost = counts.get("unknown", 0), counts.get("lost", 0)
@@ -121,7 +129,7 @@ STATES: dict[str, Status] = {
     "degraded-by-two": changed(*_gone(0), *_gone(3), *stripes({4: 900}), ("may_lose", 0)),
     "failed": _failed(),
     "failed-mounted": changed(*_gone(0), *_gone(1), *_gone(3), *stripes({3: 900}, lost=900), ("may_lose", 0),
-        ("commits.stalled", "only 3 drives can be written, 4 are needed"), ("commits.stalled_since", NOW - 90)),
+        *stalled("only 3 drives can be written, 4 are needed")),
     "wrong-drive": changed(
         *away(1, "belongs to another pool (0f3c9a11)", "wrong"), *stripes({5: 900}), ("may_lose", 1)
     ),
@@ -132,7 +140,7 @@ STATES: dict[str, Status] = {
     "unmounted-disk": changed(
         *away(1, "empty: is its disk mounted?"), *stripes({5: 900}), ("may_lose", 1)
     ),
-    "full": changed(("capacity.free", 0), ("drives.2.free", 0), ("drives.2.full", True)),
+    "full": changed(("capacity.free", 0), *full(2)),
     "behind": changed(
         ("drives.2.state", "behind"), ("drives.2.behind", {"stripes": 120, "bytes": 120 << 20}),
         *stripes({6: 780, 5: 120}), ("may_lose", 1), ("repairs.done", 40),
@@ -155,16 +163,23 @@ STATES: dict[str, Status] = {
     "replacement-interrupted": changed(
         ("replace.interrupted", True), ("replace.slot", 3), ("replace.url", "/mnt/new/ecfs"),
     ),
+    "replacement-interrupted-and-drive-dead": changed(
+        *_gone(3), *stripes({5: 900}), ("may_lose", 1),
+        ("replace.interrupted", True), ("replace.slot", 3), ("replace.url", "/mnt/new/ecfs"),
+    ),
     "found-bad-by-reading": changed(("repairs.waiting", 1), ("memory.repairs_waiting.used", 1)),
     "stalled": changed(
-        ("commits.stalled", "stripe 0000000700000012 found room on too few drives"),
-        ("commits.stalled_since", NOW - 90),
-        ("capacity.free", 0), *[(f"drives.{slot}.full", True) for slot in (0, 2, 5)],
+        *stalled("stripe 0000000700000012 found room on too few drives"),
+        ("capacity.free", 0), *[each for slot in (0, 2, 5) for each in full(slot)],
+        ("memory.dirty.used", 12 << 20), ("memory.sealed.used", 8 << 20), ("memory.stripes_waiting.used", 2),
+    ),
+    "stalled-by-silence": changed(
+        *stalled("drives 0, 1 and 4 did not answer in time"),
         ("memory.dirty.used", 12 << 20), ("memory.sealed.used", 8 << 20), ("memory.stripes_waiting.used", 2),
     ),
     "fenced": changed(
         ("commits.fenced", "epoch 7 belongs to another writer"),
-        ("commits.stalled", "epoch 7 belongs to another writer"), ("commits.stalled_since", NOW - 90),
+        *stalled("epoch 7 belongs to another writer"),
     ),
     "damaged-beyond-repair": changed(
         *stripes({6: 898, 3: 2}, lost=2), ("repairs.undecodable", 2), ("may_lose", 0), ("scrub.lost", 2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -24,6 +25,7 @@ def by_signal(number: int) -> Callable[[Pool], None]:
 
 ENDS: dict[str, Callable[[Pool], object]] = {
     "ecfs umount": lambda pool: pool.ecfs("umount", "mnt"),
+    "ecfs umount --force": lambda pool: pool.ecfs("umount", "--force", "mnt"),
     "ecfs umount by pool": lambda pool: pool.ecfs("umount", "drives"),
     "fusermount3": lambda pool: call("fusermount3", "-u", pool.mnt),
     "SIGTERM": by_signal(signal.SIGTERM),
@@ -146,6 +148,23 @@ def test_a_folder_in_use_is_not_taken_away(pool: Pool) -> None:
         user.wait()
     pool.mount()
     assert (pool.mnt / "file").read_bytes() == b"goes on"
+
+
+@pytest.mark.parametrize("slow", [0.3, 3.0])
+def test_a_folder_that_nobody_uses_is_taken_away_by_force_in_order(pool: Pool, slow: float) -> None:
+    """However long after it did its work the program that unmounts ends."""
+    (pool.place.private / "bin").mkdir()
+    program = pool.place.private / "bin" / "fusermount3"
+    program.write_text(f'#!/bin/sh\n{shutil.which("fusermount3")} "$@"; status=$?; sleep {slow}; exit $status\n')
+    program.chmod(0o755)
+    pool.umount()
+    pool.place.extra["PATH"] = f"{program.parent}:{os.environ['PATH']}"
+    pool.mount()
+    (pool.mnt / "file").write_bytes(b"stored")
+    pool.ecfs("umount", "--force", "mnt")
+    assert pool.place.logs().count("ended: everything is stored") == 2
+    pool.mount()
+    assert (pool.mnt / "file").read_bytes() == b"stored"
 
 
 def test_in_front(pool: Pool) -> None:

@@ -138,7 +138,20 @@ def press_with_tabs(browser: Browser, wanted: str, key: str) -> None:
     raise AssertionError(f"{wanted} can't be reached with the tab key")
 
 
-def test_the_page_fits_a_phone_is_dark_at_night_and_says_what_everything_is(browser: Browser, pool: Visited) -> None:
+def test_the_page_fits_a_phone_even_with_a_long_path(browser: Browser, tmp_path: Path) -> None:
+    with visited(tmp_path, "a_long_path_that_has_no_place_where_a_line_could_break") as pool:
+        browser.open(pool.url)
+        shows(browser, "#drill-said", "a_long_path")
+        pool.lose(1)
+        shows(browser, "#state", "Degraded")
+        for width in (320, 390, 768, 1280):
+            browser.resize(width, 800)
+            until(lambda: not wider_than_the_window(browser), 5)
+            wide = browser.run("return document.scrollingElement.scrollWidth")
+            assert wide <= width, f"{width} pixels: the page scrolls sideways, over {wide}"
+
+
+def test_the_page_is_dark_at_night_and_says_what_everything_is(browser: Browser, pool: Visited) -> None:
     (pool.mnt / "file").write_bytes(os.urandom(5 << 20))
     browser.log()
     browser.open(pool.url)
@@ -148,9 +161,6 @@ def test_the_page_fits_a_phone_is_dark_at_night_and_says_what_everything_is(brow
     browser.dark(True)
     assert browser.run("return getComputedStyle(document.body).backgroundColor") != light
     browser.dark(False)
-    for width in (320, 390, 768, 1280):
-        browser.resize(width, 800)
-        until(lambda: not wider_than_the_window(browser), 5)
     unnamed = "return [...document.querySelectorAll('button, a, input, [tabindex]')].filter(each =>"
     unnamed += " each.checkVisibility() && !(each.innerText || each.ariaLabel || each.labels?.length"
     unnamed += " || each.getAttribute('aria-labelledby'))).map(each => each.outerHTML)"

@@ -14,7 +14,8 @@ const KINDS = {
 
 export function render(view, points) {
   const { status } = view;
-  document.body.dataset.state = status.state;
+  // A pool that is whole and full is healthy, and still needs a person.
+  document.body.dataset.state = status.state === 'healthy' && view.verdict.causes.length ? 'degraded' : status.state;
   document.title = `${TITLES[status.state]} – ${view.name} – ecfs`;
   text(at('pool-name'), view.name);
   text(at('mountpoint'), status.pool.mountpoint ? `mounted on ${status.pool.mountpoint}` : '');
@@ -31,9 +32,18 @@ export function render(view, points) {
 function verdict({ status, verdict: said }) {
   text(at('state'), TITLES[status.state]);
   text(at('headline'), sentence(said.headline));
-  show(at('causes-box'), said.causes.length > 0);
-  remake(at('causes'), said.causes, () => said.causes.map((each) => make('li', {}, sentence(each))));
+  text(at('means'), sentence(said.means));
+  list(at('causes'), said.causes, said.evidence);
+  show(at('causes-box'), said.causes.length + said.evidence.length > 0);
   remake(at('actions'), said.actions, () => said.actions.map(action));
+  list(at('remarks'), status.risks.map((each) => `risk: ${each}`), status.notes.map((each) => `note: ${each}`));
+}
+
+/** Sentences, the second kind quieter. */
+function list(element, loud, quiet) {
+  remake(element, [loud, quiet], () => [
+    ...loud.map((each) => make('li', {}, sentence(each))), ...quiet.map((each) => make('li', { class: 'quiet' }, sentence(each))),
+  ]);
 }
 
 /** "rebuild it: ecfs scrub /pool" → the sentence, and the command to copy. */
@@ -102,7 +112,8 @@ function reason(drive, now) {
 function room(bar, label, drive) {
   const known = drive.usable && drive.total;
   show(bar, Boolean(known));
-  text(label, known ? `${size(drive.free)} free of ${size(drive.total)}` : '');
+  text(label, known ? `${drive.full ? 'full, ' : ''}${size(drive.free)} free of ${size(drive.total)}` : '');
+  label.classList.toggle('bad', Boolean(known && drive.full));
   if (!known) return;
   const used = 1 - drive.free / drive.total;
   bar.firstElementChild.style.width = `${(used * 100).toFixed(1)}%`;
@@ -135,8 +146,9 @@ const PARTS = [
 ];
 
 function redundancy(status) {
-  const { stripes, may_lose: more } = status;
-  text(at('redundancy-said'), more ? `${count(more, 'more drive')} may be lost` : 'No more drive may be lost');
+  const { stripes, may_lose: more, commits } = status;
+  const drives = more ? `${count(more, 'more drive')} may be lost` : 'no more drive may be lost';
+  text(at('redundancy-said'), sentence(commits.stalled ? `of what is stored already, ${drives}` : drives));
   if (!stripes.total) {
     text(at('stripes-legend'), stripes.total === null ? 'Stripes can’t be counted now.' : 'No stripes yet: small files are kept with the metadata.');
     show(at('stripes'), false);

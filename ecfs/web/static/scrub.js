@@ -17,6 +17,7 @@ export function renderScrub(view) {
   bar(at('scrub-bar'), scrub.progress);
   text(at('scrub-more'), more(scrub));
   buttons({ start: !running && !waits, pause: running, resume: waits && !running, cancel: running || waits });
+  replacement(view.status.replace);
   text(at('drill-said'), drill(view));
 }
 
@@ -44,17 +45,25 @@ function bar(element, progress) {
 }
 
 function more(scrub) {
-  const { progress } = scrub;
-  if (progress !== null) {
-    const parts = [`${size(progress.bytes_done)} of ${size(progress.bytes_total)}`];
-    if (progress.rate > 0) parts.push(`${size(progress.rate)}/s`);
-    parts.push(progress.eta_s === null ? 'time left: not known yet' : `${duration(progress.eta_s)} left`);
-    if (progress.found) parts.push(`${count(progress.found, 'thing')} found wrong, ${progress.repaired} repaired`);
-    return parts.join(' · ');
-  }
+  if (scrub.progress !== null) return howFar(scrub.progress);
   if (scrub.paused || scrub.interrupted) return `${size(scrub.position)} were verified so far.`;
   if (scrub.checked === null) return 'A scrub reads every shard, and rebuilds what is damaged or missing.';
   return `${count(scrub.checked, 'shard')} checked, ${scrub.repaired.toLocaleString()} repaired.`;
+}
+
+function howFar(progress) {
+  const parts = [`${size(progress.bytes_done)} of ${size(progress.bytes_total)}`];
+  if (progress.rate > 0) parts.push(`${size(progress.rate)}/s`);
+  parts.push(progress.eta_s === null ? 'time left: not known yet' : `${duration(progress.eta_s)} left`);
+  if (progress.found) parts.push(`${count(progress.found, 'thing')} found wrong, ${progress.repaired} repaired`);
+  return parts.join(' · ');
+}
+
+function replacement({ running, interrupted, slot, url, progress }) {
+  show(at('replace-box'), running || interrupted);
+  bar(at('replace-bar'), progress);
+  if (interrupted) text(at('replace-said'), `Drive ${slot} was being replaced by ${url} when that was interrupted.`);
+  if (running) text(at('replace-said'), [`Drive ${slot} is being replaced`, url && ` by ${url}`, progress && `: ${howFar(progress)}`].filter(Boolean).join(''));
 }
 
 function drill(view) {

@@ -89,6 +89,7 @@ BAD = [
     ("replace drives x new", "'x' is not a valid integer"),
     ("replace drives -1 new", "No such option"),
     ("replace drives 0", "Missing argument 'URL'"),
+    ("replace drives 0 NEW_PLACE", "type that, such as /mnt/disk7/ecfs"),
     ("replace drives 0 s3://b", "give s3://BUCKET/PREFIX"),
     ("replace empty 0 new", "is not a pool"),
     ("put drives", "Missing argument 'LOCAL'"),

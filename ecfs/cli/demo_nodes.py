@@ -47,8 +47,8 @@ class NodesStory(Story):
         arguments = ["node", f"node{slot}", "--listen", f"127.0.0.1:{self._ports[slot]}"]
         self._show("ecfs " + " ".join(arguments) + " &")
         node = subprocess.Popen(
-            [sys.executable, "-m", "ecfs", *arguments],
-            cwd=self._folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            [sys.executable, "-m", "ecfs", *arguments, "--with-parent"],
+            cwd=self._folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         self._nodes[slot] = node
         said = re.search(r":(\d+)", self._first_line(node))
@@ -91,5 +91,6 @@ class NodesStory(Story):
 def _end(node: subprocess.Popen[str]) -> None:
     node.kill()
     node.wait()
-    if node.stdout is not None:
-        node.stdout.close()
+    for end in (node.stdin, node.stdout):
+        if end is not None:
+            end.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import click
@@ -12,7 +14,8 @@ import click
 @click.option("--listen", required=True, metavar="HOST:PORT", help="Where; port 0 takes a free one and says which.")
 @click.option("--tls", type=click.Path(path_type=Path), metavar="FOLDER", help="A folder that ecfs certs made.")
 @click.option("--insecure", is_flag=True, help="Without certificates, even where other machines can connect.")
-def command(directory: Path, listen: str, tls: Path | None, insecure: bool) -> None:
+@click.option("--with-parent", is_flag=True, hidden=True, help="End when standard input does.")
+def command(directory: Path, listen: str, tls: Path | None, insecure: bool, with_parent: bool) -> None:
     """Serve DIR as a drive, in the foreground, until SIGTERM or Ctrl-C.
 
     DIR is a drive already, or an empty or missing directory on a disk of its own, in which `ecfs create` or
@@ -43,7 +46,19 @@ def command(directory: Path, listen: str, tls: Path | None, insecure: bool) -> N
     async def serve() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_watchdog)
+            if with_parent:
+                nursery.start_soon(_end_with_standard_input)
             await serve_node(plan, SystemClock(), ready)
             nursery.cancel_scope.cancel()
 
     trio.run(serve)
+
+
+async def _end_with_standard_input() -> None:
+    """A pipe ends when whoever holds its other end does, however that came about; a child would live on."""
+    import trio
+
+    await trio.lowlevel.wait_readable(0)
+    while os.read(0, 4096):
+        await trio.lowlevel.wait_readable(0)
+    signal.raise_signal(signal.SIGTERM)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from ecfs.node.probe import MAX_CHUNKS, TestChunks
 from ecfs.rpc import drive_pb2 as pb
 from tests.node.conftest import made
 from tests.nodes import ProcessNode, ThreadNode
-from tests.programs import Place, place
+from tests.programs import Place, place, wait_for_end
 
 
 @pytest.fixture
@@ -68,6 +70,24 @@ def test_probe_of_what_is_no_node(here: Place) -> None:
         port = listener.getsockname()[1]
         assert "not reachable" in here.run("probe", f"127.0.0.1:{port}", status=1)
     assert "not reachable" in here.run("probe", f"127.0.0.1:{port}", status=1)
+
+
+def test_nodes_of_a_demo_end_with_it_however_it_ends(here: Place) -> None:
+    demo = here.start("demo", "--nodes")
+    assert demo.stdout is not None
+    assert any("ecfs create" in line for line in demo.stdout)  # now all six serve
+    nodes = [pid for pid in children(demo.pid) if b"node" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(nodes) == 6
+    demo.kill()
+    left = [pid for pid in nodes if not wait_for_end(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    demo.communicate()
+    assert not left
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_demo_of_nodes(here: Place) -> None:

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ecfs.clock import SystemClock
 from ecfs.drive.health import HealthDrive
 from ecfs.web.metrics import OPERATIONS
+from tests.unit.commit.test_engine import data, make_file, write
 from tests.web.served import Page
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +77,24 @@ async def test_the_number_of_series_has_a_bound(page: Page) -> None:
         page.engine.pool.members.note(number % 6, "absent", f"text {number}")
     again = (await page.ask("/metrics")).body.decode()
     assert len(again.splitlines()) <= len(text.splitlines()) + 2
+
+
+async def test_what_is_written_anew_to_win_back_space_is_counted_apart_from_what_programs_wrote(page: Page) -> None:
+    engine = page.engine
+    await make_file(engine)
+    await write(engine, 0, data(400_000))
+    await engine.sync()
+    await write(engine, 0, data(300_000, 2))
+    await engine.sync()
+    assert await values(page, "ecfs_written_bytes", "ecfs_compacted_bytes") == [700_000, 0]
+    assert await engine.compactor.compact_once()
+    assert await values(page, "ecfs_written_bytes", "ecfs_compacted_bytes") == [700_000, 100_000]
+
+
+async def values(page: Page, *names: str) -> list[float]:
+    text = (await page.ask("/metrics")).body.decode()
+    families = {each.name: each for each in text_string_to_metric_families(text)}
+    return [families[name].samples[0].value for name in names]
 
 
 async def test_promtool_finds_nothing_to_complain_about(page: Page) -> None:

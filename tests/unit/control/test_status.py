@@ -30,6 +30,7 @@ async def test_of_a_real_pool(tmp_path: Path) -> None:
         assert status["scrub"]["progress"]["phase"] == "stripes"
         assert status["scrub"]["last_finished"] is None
         assert status["may_lose"] == 2
+        assert status["capacity"]["files"] == 0
         engine.pool.members.take_down(2, "absent", "pulled")
         engine.pool.members.take_down(4, "absent", "pulled")
         status = build_status(engine.pool, usable=engine.usable(), engine=engine)

@@ -10,7 +10,6 @@ import argparse
 import sys
 import tempfile
 import time
-import zlib
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -40,15 +39,13 @@ def arguments() -> argparse.Namespace:
 
 def fingerprint(wreck: list[Image], cut: Cut) -> int:
     """Of what the media hold, and of which moments are too old."""
-    held = tuple(
-        (image.exists, image.fence, tuple(sorted(image.epochs)), tuple(sorted(_contents(image)))) for image in wreck
-    )
+    held = tuple((image.exists, image.fence, frozenset(image.epochs), _contents(image)) for image in wreck)
     return hash((held, id(cut.moments[0])))
 
 
-def _contents(image: Image) -> list[tuple[str, int, int]]:
-    files = {number: (len(data), zlib.crc32(data)) for number, (data, _) in image.files.items()}
-    return [(key, *files[number]) for key, number in image.names.items()]
+def _contents(image: Image) -> frozenset[tuple[str, bytes]]:
+    """Names and bytes: Python remembers the hash of bytes, and images share the bytes of files that did not change."""
+    return frozenset((key, image.files[number][0]) for key, number in image.names.items())
 
 
 async def recover_all(scenario: str, seed: int, tears: int, scratch: Path, counted: Counter[str]) -> None:

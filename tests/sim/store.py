@@ -127,9 +127,11 @@ def _bytes_of(file: File, copies: Copies) -> bytes:
     return known[1]
 
 
-def put_image(store: MemoryStore, image: Image) -> None:
-    """Make the medium what it was. Handles on it end."""
+def put_image(store: MemoryStore, image: Image, copies: Copies | None = None) -> None:
+    """Make the medium what it was. Handles on it end. copies: learns the bytes of each file, for the next image."""
     files = {number: File(bytearray(data), durable) for number, (data, durable) in image.files.items()}
+    if copies is not None:
+        copies.update({id(file): (len(file.data), image.files[number][0]) for number, file in files.items()})
     store.names = {key: files[number] for key, number in image.names.items()}
     store.durable_names = {key: files[number] for key, number in image.durable_names.items()}
     store.pending = [
@@ -146,6 +148,6 @@ def take_images(stores: Iterable[MemoryStore], copies: Copies | None = None) -> 
     return [take_image(store, copies) for store in stores]
 
 
-def put_images(stores: Iterable[MemoryStore], images: Iterable[Image]) -> None:
+def put_images(stores: Iterable[MemoryStore], images: Iterable[Image], copies: Copies | None = None) -> None:
     for store, image in zip(stores, images, strict=False):  # a medium may have been added since
-        put_image(store, image)
+        put_image(store, image, copies)

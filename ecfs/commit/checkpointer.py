@@ -121,4 +121,4 @@ class Checkpointer:
             with trio.move_on_after(drive.capabilities.deadline_s):
                 await drive.delete(key)
         except DriveError as error:
-            self._pool.members.drive_failed(slot, error)
+            self._pool.members.chore_failed(slot, error)

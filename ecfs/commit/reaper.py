@@ -65,4 +65,4 @@ class Reaper:
             with trio.move_on_after(drive.capabilities.deadline_s):
                 await drive.delete(shard_key("s", stripe))
         except DriveError as error:
-            self._pool.members.drive_failed(slot, error)
+            self._pool.members.chore_failed(slot, error)

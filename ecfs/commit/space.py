@@ -57,7 +57,7 @@ class SpaceKeeper:
                 if member.space.free > self._pool.settings.stripe_size:
                     member.full = False
         except DriveError as error:
-            self._pool.members.drive_failed(slot, error)
+            self._pool.members.chore_failed(slot, error)
 
     def promise(self, size: int) -> None:
         """Payload bytes that were admitted and are not on the drives yet, as far as the last sample knows."""

@@ -107,6 +107,7 @@ class Mender:
             return
         try:
             await check_shard(drive, fact, member.slot, pool.pool_id)
+            pool.members.drive_answered(member.slot)
             result.good[member.slot] = incarnation
         except (ShardMissingError, ShardCorruptError) as error:
             result.bad[member.slot] = error

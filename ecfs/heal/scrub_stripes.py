@@ -81,6 +81,7 @@ class StripeCheck:
             try:
                 async with self._pace.turn():
                     await check_shard(drive, fact, slot, pool.pool_id)
+                pool.members.drive_answered(slot)
                 page.good.setdefault(fact.id, set()).add(slot)
             except (ShardMissingError, ShardCorruptError) as error:
                 page.bad.setdefault(fact.id, {})[slot] = error

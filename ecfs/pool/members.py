@@ -113,14 +113,28 @@ class Members:
         return member.drive if member.up else None
 
     def drive_failed(self, slot: int, error: DriveError) -> None:
-        """A read met a drive-level error. One timeout is no verdict, several in a row are; being gone is."""
-        member = self._members[slot]
-        self.count_error(member, error)
+        """A read met a drive-level error. One timeout is no verdict, several in a row are, where R5 lets a drive leave
+        for slowness; being gone is."""
         if isinstance(error, DriveTimeoutError):
-            member.misses += 1
-            if member.misses >= MISSES_BEFORE_DOWN:
-                self.take_down(slot, "absent", f"no answer {member.misses} times in a row")
-        elif isinstance(error, DriveUnreachableError):
+            self.count_error(self._members[slot], error)
+            self._missed(slot)
+        else:
+            self.chore_failed(slot, error)
+
+    def _missed(self, slot: int) -> None:
+        member = self._members[slot]
+        member.misses += 1
+        late = frozenset(m.slot for m in self.up() if m.misses >= MISSES_BEFORE_DOWN)
+        if slot in late and self.may_leave_for_slowness(late):
+            self.take_down(slot, "absent", f"no answer {member.misses} times in a row")
+
+    def chore_failed(self, slot: int, error: DriveError) -> None:
+        """Something that no program waits for met a drive-level error: a deletion, a look at the space. Late is no
+        verdict here: no answered read would end the row, and the watch asks every drive whether it is there anyway."""
+        self.count_error(self._members[slot], error)
+        if isinstance(error, DriveTimeoutError):
+            return
+        if isinstance(error, DriveUnreachableError):
             self.take_down(slot, "absent", str(error.args[0]))
         elif isinstance(error, DriveFencedError):
             self.fenced = True

@@ -33,13 +33,18 @@ RELAYED = 5
 PARTITION = "ecfs_partition"
 
 
+Machines = list[ProcessNode]
+
+
 class Network:
     """Node N has the address NET.(N + 1) in namespace ecfsN; its cable is veth ecfsvN on the bridge.
 
+    nodes: by slot, once they run.
     relay: stands before node `RELAYED`, because the kernel here may not know how to delay packets.
     """
 
     def __init__(self, relay: Relay) -> None:
+        self.nodes: Machines = []
         self._relay = relay
 
     def delay(self, seconds: float) -> None:
@@ -128,12 +133,17 @@ def pool_on_network(folder: Path) -> Iterator[tuple[Pool, Network]]:
                 folder / f"n{slot}", host=f"{NET}.{slot + 1}", port=PORT, options=["--insecure"],
                 within=["ip", "netns", "exec", f"ecfs{slot}"],
             )  # fmt: skip
-            nodes.callback(node.process.__exit__, None, None, None)
-            nodes.callback(node.process.kill)
+            made.nodes.append(node)
+            nodes.callback(_end, node)
         pool = Pool(here)
         pool.ecfs("create", "drives/pool.toml")
         pool.mount()
         yield pool, made
+
+
+def _end(node: ProcessNode) -> None:
+    node.process.kill()
+    node.process.__exit__(None, None, None)
 
 
 def is_root() -> bool:

@@ -28,12 +28,13 @@ class Worker(threading.Thread, ABC):
         self.acknowledged: list[int] = []
         self.errors: list[Exception] = []
         self.longest = 0.0
+        self._began = time.monotonic()
 
     def run(self) -> None:
         number = 0
         while not self.ending.is_set():
             number += 1
-            began = time.monotonic()
+            began = self._began = time.monotonic()
             try:
                 self.step(number)
                 self.acknowledged.append(number)
@@ -41,6 +42,12 @@ class Worker(threading.Thread, ABC):
                 self.errors.append(error)
                 time.sleep(PAUSE_S)
             self.longest = max(self.longest, time.monotonic() - began)
+
+    def take_longest(self) -> float:
+        """The longest step since the last time this was asked, the present one included as far as it got."""
+        longest = max(self.longest, time.monotonic() - self._began)
+        self.longest = 0.0
+        return longest
 
     def prepare(self) -> None:
         """In good weather, once."""

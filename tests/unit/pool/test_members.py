@@ -15,9 +15,9 @@ def members() -> Members:
     return Members(SystemClock(), table, need=4, m=2)
 
 
-def late(members: Members, times: int) -> None:
+def late(members: Members, times: int, slot: int = 1) -> None:
     for _ in range(times):
-        members.drive_failed(1, DriveTimeoutError("no answer", slot=1))
+        members.drive_failed(slot, DriveTimeoutError("no answer", slot=slot))
 
 
 def test_a_drive_that_is_late_several_times_in_a_row_is_down(members: Members) -> None:
@@ -34,6 +34,31 @@ def test_reads_that_are_late_now_and_then_take_no_drive_down(members: Members) -
         members.drive_answered(1)
     assert members[1].up
     assert members[1].errors == {"DriveTimeout": 20}
+
+
+def test_a_third_drive_that_is_late_stays_however_often(members: Members) -> None:
+    """R5: a slow node must stall a program, not turn the pool read-only."""
+    for slot in (4, 5):
+        members.take_down(slot, "absent", "killed")
+    late(members, 10 * MISSES_BEFORE_DOWN)
+    assert members[1].up
+    members.drive_failed(1, DriveUnreachableError("gone", slot=1))
+    assert not members[1].up
+
+
+def test_two_drives_that_are_late_may_leave_and_a_third_may_not(members: Members) -> None:
+    for slot in (0, 1, 2):
+        late(members, MISSES_BEFORE_DOWN, slot)
+    assert [member.slot for member in members.leaving()] == [0, 1]
+
+
+def test_chores_that_are_late_take_no_drive_down(members: Members) -> None:
+    """Nothing that is answered in between would end the row: over a day any drive would have missed three."""
+    for _ in range(10 * MISSES_BEFORE_DOWN):
+        members.chore_failed(1, DriveTimeoutError("no answer", slot=1))
+    assert members[1].up
+    members.chore_failed(1, DriveUnreachableError("gone", slot=1))
+    assert not members[1].up
 
 
 def test_a_drive_that_is_gone_is_down_at_once(members: Members) -> None:

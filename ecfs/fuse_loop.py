@@ -5,8 +5,8 @@ and sleeps, even when the next request is waiting. Its asyncio mode shows the wa
 place. Here the descriptor is polled first; when it has nothing and nobody else can run, the poll waits a moment, since
 a program that does one thing after the other sends its next request some microseconds after the last answer.
 
-Nobody starves: every `TURN` requests, and before every wait, the other tasks get their turn; the waiting poll lets go
-of the GIL, and ends when a drive's thread has finished something.
+Nobody starves: every `TURN` requests, and before every longer wait, the other tasks get their turn; the waiting poll
+lets go of the GIL, and ends when a drive's thread has finished something.
 """
 
 from __future__ import annotations
@@ -25,33 +25,40 @@ PATIENCE_S = 60e-6
 
 
 class QuickLock:
-    """What pyfuse3 uses of `trio.Lock`, without giving way to other tasks when it is free."""
+    """What pyfuse3 uses of `trio.Lock`: who holds it takes the next request.
+
+    Whoever comes first gets it. Handed over to the one that waits, every request would be taken by another task than
+    the last one, and each change of tasks goes through the event loop.
+    """
 
     def __init__(self) -> None:
         self._held = False
         self._waiting = trio.lowlevel.ParkingLot()
+        self.woken = 0
+        """Waiting tasks that were told that it is free and have not run since."""
 
     async def __aenter__(self) -> None:
-        if self._held:
-            await self._waiting.park()  # handed over by `__aexit__`, so it stays held
-        else:
-            self._held = True
+        while self._held:
+            await self._waiting.park()
+            self.woken -= 1
+        self._held = True
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._waiting.unpark():
-            self._held = False
+        self._held = False
+        self.woken += len(self._waiting.unpark())  # should the request take long, that one takes the next ones
 
 
 class PollFirst:
-    """`wait_readable` and `notify_closing` for one descriptor, that of the FUSE session.
+    """`wait_readable` and `notify_closing` for one descriptor, that of the FUSE session, and the lock around them.
 
     The loop is told of the end of the session by `notify_closing`, once. Trio tells only who is waiting at that moment;
     here the one who waits also gives way to other tasks before, and must not go to sleep for ever if it was then.
     """
 
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
+        self.lock = QuickLock()
         self._patience_s = patience_s
         self._poll: select.poll | None = None
         self._fd = -1
@@ -64,6 +71,7 @@ class PollFirst:
         trio.lowlevel.notify_closing(fd)
 
     async def _give_way(self) -> None:
+        self._taken = 0
         await trio.lowlevel.checkpoint()
         if self._closing:
             raise trio.ClosedResourceError("the session ends")
@@ -77,21 +85,18 @@ class PollFirst:
 
     async def wait_readable(self, fd: int) -> None:
         poll = self._watch(fd)
-        while poll.poll(0):
-            self._taken += 1
-            if self._taken < TURN:
-                return
-            self._taken = 0
+        self._taken += 1
+        if self._taken >= TURN:
             await self._give_way()
-        self._taken = 0
-        await self._give_way()
-        if self._is_idle() and self._wait_a_moment(fd):
+        if poll.poll(0) or (self._is_idle() and self._wait_a_moment(fd)):
             return
-        await trio.lowlevel.wait_readable(fd)
+        await self._give_way()
+        if not poll.poll(0):
+            await trio.lowlevel.wait_readable(fd)
 
     def _is_idle(self) -> bool:
-        """Nobody else could run now. One task is runnable: the one that asks."""
-        return self._patience_s > 0 and trio.lowlevel.current_statistics().tasks_runnable == 0
+        """Nobody else could run now, but for tasks that would only find the lock taken."""
+        return self._patience_s > 0 and trio.lowlevel.current_statistics().tasks_runnable <= self.lock.woken
 
     def _wait_a_moment(self, fd: int) -> bool:
         watched = [fd] if self._wakeup < 0 else [fd, self._wakeup]
@@ -118,7 +123,7 @@ def stand_in(patience_s: float = PATIENCE_S) -> SimpleNamespace:
         open_nursery=trio.open_nursery,
         from_thread=trio.from_thread,
         ClosedResourceError=trio.ClosedResourceError,
-        Lock=QuickLock,
+        Lock=lambda: polling.lock,
         lowlevel=SimpleNamespace(
             wait_readable=polling.wait_readable, notify_closing=polling.notify_closing, **forwarded
         ),

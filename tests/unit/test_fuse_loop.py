@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 import trio
@@ -70,7 +70,7 @@ async def test_it_sleeps_until_there_is_something(pipe: tuple[int, int]) -> None
         os.write(pipe[1], b"x")
 
 
-async def test_the_lock_lets_one_in_and_hands_over_in_order() -> None:
+async def test_the_lock_lets_one_in_and_everybody_in_the_end() -> None:
     lock, inside, order = QuickLock(), 0, []
 
     async def enter(number: int) -> None:
@@ -86,9 +86,67 @@ async def test_the_lock_lets_one_in_and_hands_over_in_order() -> None:
         for number in range(5):
             nursery.start_soon(enter, number)
     assert sorted(order) == list(range(5))
+    assert lock.woken == 0
     with trio.testing.assert_no_checkpoints():
         async with lock:
             pass
+
+
+async def test_who_comes_back_first_has_the_lock_again_without_changing_tasks() -> None:
+    lock = QuickLock()
+
+    async def wait_for_it() -> None:
+        async with lock:
+            pass
+
+    async with trio.open_nursery() as nursery:
+        async with lock:
+            nursery.start_soon(wait_for_it)
+            await trio.testing.wait_all_tasks_blocked()
+        with trio.testing.assert_no_checkpoints():
+            async with lock:
+                pass
+    assert lock.woken == 0
+
+
+async def test_a_request_that_takes_long_does_not_hold_up_the_next_one() -> None:
+    lock, slow, done = QuickLock(), trio.Event(), []
+
+    async def take(name: str, request: Callable[[], Awaitable[None]]) -> None:
+        async with lock:
+            await trio.lowlevel.checkpoint()
+        await request()
+        done.append(name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take, "slow", slow.wait)
+        nursery.start_soon(take, "quick", trio.lowlevel.checkpoint)
+        with trio.fail_after(10):
+            while done != ["quick"]:
+                await trio.sleep(0.001)
+        slow.set()
+    assert done == ["quick", "slow"]
+
+
+async def test_a_task_that_would_only_find_the_lock_taken_does_not_end_the_wait(pipe: tuple[int, int]) -> None:
+    """Else every request of a program that does one thing after the other would go through the event loop."""
+    polling = PollFirst(patience_s=60)
+
+    async def read_one() -> None:
+        async with polling.lock:
+            await polling.wait_readable(pipe[0])
+            os.read(pipe[0], 1)
+
+    async with trio.open_nursery() as nursery:
+        async with polling.lock:
+            nursery.start_soon(read_one)
+            await trio.testing.wait_all_tasks_blocked()
+        writer = threading.Timer(0.2, os.write, (pipe[1], b"x"))
+        with trio.testing.assert_no_checkpoints():
+            async with polling.lock:
+                writer.start()
+                await polling.wait_readable(pipe[0])
+    writer.join()
 
 
 async def test_a_waiter_that_is_cancelled_does_not_keep_the_lock() -> None:

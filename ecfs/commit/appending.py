@@ -1,18 +1,20 @@
 """Getting a record onto all drives at once.
 
-What is done in threads of several drives is waited for together (`Gathering`): a task, a scope and a wake-up for each
-of six drives would cost more than the appends themselves. Drives that know no `begin_append` get a task each.
+What is done in threads is waited for together (`Gathering`), and one thread does all that is short: a task, a scope, a
+thread and a wake-up for each of six drives would cost more than the appends themselves. Drives that know no
+`begin_append` get a task each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from ecfs.commit.settle import Settler, Watched, raise_gravest, together
 from ecfs.drive.base import Drive
-from ecfs.drive.begun import Gathering
+from ecfs.drive.begun import Gathering, Line
 from ecfs.errors import DriveError, DriveFullError, EcfsError
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.record import Record, frame
@@ -25,31 +27,23 @@ Full = list[tuple[Member, DriveFullError]]
 """Drives without room for it: what that means is judged when all have answered."""
 
 
+@dataclass
 class _Begun:
-    """A record on its way to one drive. tell: the gathering, that nobody need wait for it any more."""
+    """A record on its way to one drive, in the incarnation of when it was begun."""
 
-    def __init__(self, member: Member, tell: Callable[[], None]) -> None:
-        self.member = member
-        self.incarnation = member.incarnation
-        self.appending: Appending | None = None
-        self.answered = False
-        self.given_up = False
-        self._tell = tell
+    member: Member
+    drive: Drive
+    incarnation: int
+    appending: Appending
+    given_up: bool = False
 
-    def done(self) -> None:
-        """In the drive's thread."""
-        self.answered = True
-        self._tell()
+    def answered(self) -> bool:
+        return self.appending.seconds is not None
 
     def give_up(self) -> None:
-        if self.appending is not None and not self.given_up:
+        if not self.given_up:
             self.given_up = True
             self.appending.give_up()
-            self._tell()
-
-    def result(self) -> None:
-        if self.appending is not None:
-            self.appending.result()
 
 
 class Appender:
@@ -58,10 +52,11 @@ class Appender:
     def __init__(self, pool: OpenedPool, settler: Settler) -> None:
         self._pool = pool
         self._settler = settler
+        self._line = Line()
 
     async def append(self, record: Record, targets: Iterable[Member], appended: Appended) -> None:
         """Append to every target that does not have it yet. Drives that fail are down when this returns."""
-        framed, gathering = frame(record), Gathering()
+        framed, gathering = frame(record), Gathering(self._line)
         lacking = [member for member in targets if appended.get(member.slot) != member.incarnation]
         begun = [each for member in lacking if (each := self._begin(member, record, framed, gathering))]
         ours, full = {each.member.slot for each in begun}, Full()
@@ -79,16 +74,14 @@ class Appender:
         drive = member.drive
         if drive is None or not member.up:
             return None
-        begun = _Begun(member, gathering.expect())
         with suppress(DriveError):  # `_one` meets the same and says what it means
-            begun.appending = self._pool.segments.begin(member.slot, drive, record, framed, begun.done)
-        if begun.appending is None:
-            begun.done()
-            return None
-        return begun
+            appending = self._pool.segments.begin(member.slot, drive, record, framed, gathering)
+            if appending is not None:
+                return _Begun(member, drive, member.incarnation, appending)
+        return None
 
     async def _finish(self, begun: list[_Begun], gathering: Gathering, appended: Appended, full: Full) -> None:
-        watched = [self._watch(each) for each in begun]
+        watched = [self._settler.watch(each.member, each.drive, each.give_up, each.answered) for each in begun]
         try:
             await gathering.wait()
         except BaseException:
@@ -106,19 +99,13 @@ class Appender:
                 failures.append(error)
         raise_gravest(failures)
 
-    def _watch(self, each: _Begun) -> Watched:
-        drive = each.member.drive
-        if drive is None:
-            raise RuntimeError("an append was begun on no drive")
-        return self._settler.watch(each.member, drive, each.give_up, lambda: each.answered)
-
     def _judge(self, each: _Begun, watched: Watched, appended: Appended, full: Full) -> None:
         if each.given_up:
             watched.raise_if_stalled()
             return
         member = each.member
         try:
-            each.result()
+            each.appending.result()
         except DriveError as error:
             self._failed(member, error, full)
         else:

@@ -27,10 +27,10 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ecfs.drive.begun import Begun
+from ecfs.drive.begun import Begun, Gathering
 from ecfs.errors import UsageError
 from ecfs.shard import ShardHeader
 
@@ -291,7 +291,7 @@ class Drive(ABC):
         there), DriveFullError, DriveUnreachableError (also: the segment does not end at `offset`), DriveFencedError.
         """
 
-    def begin_append(self, segment: str, offset: int, record: Buffer, done: Callable[[], object]) -> Begun | None:
-        """`append` for a caller that waits for several drives together: done() is called, in any thread, when its
-        result can be asked for. None, and nothing begun, where only `append` will do. Raises what `append` raises."""
+    def begin_append(self, segment: str, offset: int, record: Buffer, gathering: Gathering) -> Begun | None:
+        """`append` for a caller that waits for several drives together. Once the gathering is over, its result can be
+        asked for. None, and nothing begun, where only `append` will do. Raises what `append` raises."""
         return None

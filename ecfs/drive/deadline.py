@@ -8,7 +8,7 @@ from typing import TypeVar
 import trio
 
 from ecfs.drive.base import Buffer, Drive
-from ecfs.drive.begun import Begun
+from ecfs.drive.begun import Begun, Gathering
 from ecfs.drive.wrapper import DriveWrapper
 from ecfs.errors import DriveTimeoutError
 
@@ -39,5 +39,5 @@ class DeadlineDrive(DriveWrapper):
             return await call()
         raise DriveTimeoutError(f"no answer to {operation} within {seconds:g} s", slot=self.slot, key=key)
 
-    def begin_append(self, segment: str, offset: int, record: Buffer, done: Callable[[], object]) -> Begun | None:
-        return self.inner.begin_append(segment, offset, record, done)
+    def begin_append(self, segment: str, offset: int, record: Buffer, gathering: Gathering) -> Begun | None:
+        return self.inner.begin_append(segment, offset, record, gathering)

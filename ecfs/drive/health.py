@@ -7,9 +7,9 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from ecfs.clock import Clock, monotonic_for_threads
+from ecfs.clock import Clock
 from ecfs.drive.base import Buffer, Drive
-from ecfs.drive.begun import Begun
+from ecfs.drive.begun import Begun, Gathering
 from ecfs.drive.wrapper import DriveWrapper
 from ecfs.errors import DriveError, DriveUnreachableError
 from ecfs.histogram import Histogram
@@ -134,17 +134,13 @@ class HealthDrive(DriveWrapper):
         await super().append(segment, offset, record)
         self.health.bytes_written += len(record)
 
-    def begin_append(self, segment: str, offset: int, record: Buffer, done: Callable[[], object]) -> Begun | None:
-        timed = _TimedAppend(self.health, len(record), done)
+    def begin_append(self, segment: str, offset: int, record: Buffer, gathering: Gathering) -> Begun | None:
         try:
-            begun = self.inner.begin_append(segment, offset, record, timed.done)
+            begun = self.inner.begin_append(segment, offset, record, gathering)
         except DriveError as error:
             self.health.failed(error)
             raise
-        if begun is None:
-            return None
-        timed.begin(begun)
-        return timed
+        return None if begun is None else _WatchedAppend(self.health, begun, len(record))
 
     async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         found = await super().read(key, ranges)
@@ -152,45 +148,32 @@ class HealthDrive(DriveWrapper):
         return found
 
 
-class _TimedAppend:
-    """An append on its way that `Health` is told of. begun: set once the drive has begun it."""
+class _WatchedAppend:
+    """An append on its way that `Health` is told of."""
 
-    def __init__(self, health: Health, length: int, done: Callable[[], object]) -> None:
-        self.begun: Begun | None = None
+    def __init__(self, health: Health, begun: Begun, length: int) -> None:
         self._health = health
+        self._begun = begun
         self._length = length
-        self._tell = done
-        self._now = monotonic_for_threads()
-        self._began = self._ended = self._now()
-
-    def done(self) -> None:
-        """In the drive's thread: how long others take is not this drive's time."""
-        self._ended = self._now()
-        self._tell()
-
-    def begin(self, begun: Begun) -> None:
-        self.begun = begun
         self._health.in_flight += 1
+
+    @property
+    def seconds(self) -> float | None:
+        return self._begun.seconds
 
     def result(self) -> None:
         self._health.in_flight -= 1
         try:
-            self._known.result()
+            self._begun.result()
         except DriveError as error:
             self._health.failed(error)
             raise
-        self._health.answered("append", self._ended - self._began)
+        self._health.answered("append", self._begun.seconds or 0.0)
         self._health.bytes_written += self._length
 
     def give_up(self) -> None:
         self._health.in_flight -= 1
-        self._known.give_up()
-
-    @property
-    def _known(self) -> Begun:
-        if self.begun is None:
-            raise RuntimeError("asked before it was begun")
-        return self.begun
+        self._begun.give_up()
 
 
 def health_of(drive: Drive | None) -> Health | None:

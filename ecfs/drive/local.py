@@ -29,7 +29,7 @@ from ecfs.drive.base import (
     check_prefix,
     check_segment,
 )
-from ecfs.drive.begun import Begun
+from ecfs.drive.begun import Begun, Gathering
 from ecfs.drive.held import Held
 from ecfs.drive.local_lock import sign, take_lock
 from ecfs.drive.local_puts import Puts
@@ -295,7 +295,7 @@ class LocalDrive(Drive):
 
         return call
 
-    def begin_append(self, segment: str, offset: int, record: Buffer, done: Callable[[], object]) -> Begun | None:
+    def begin_append(self, segment: str, offset: int, record: Buffer, gathering: Gathering) -> Begun | None:
         check_segment(segment)
         with labelled(self.slot, segment):
             open_segment = self._segments.begin(segment)
@@ -304,7 +304,7 @@ class LocalDrive(Drive):
             except BaseException:
                 self._segments.end(open_segment, failed=True)
                 raise
-        return Appending(self._segments, open_segment, self._threads.begin(work, done))
+        return Appending(self._segments, open_segment, self._threads.line_up(work, gathering))
 
     # ---- how calls get to the disk ----------------------------------------------------------------------------------
 

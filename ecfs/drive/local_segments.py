@@ -163,6 +163,10 @@ class Appending:
         self._segment = segment
         self._call = call
 
+    @property
+    def seconds(self) -> float | None:
+        return self._call.seconds
+
     def result(self) -> None:
         try:
             self._call.result()

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
-from ecfs.drive.begun import tell_loop
+from ecfs.drive.begun import Gathering, Timed, tell_loop
 from ecfs.drive.held import Held
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Threads:
     def begin(
         self, work: Callable[[], T], done: Callable[[], object], discard: Callable[[T], None] | None = None
     ) -> Call[T]:
-        """Begin work() as soon as a thread is free; done() is called in that thread, unless it was given up."""
+        """Begin work() as soon as a thread is free; done() is called in that thread, or when it is given up."""
         call = Call(self, work, done, discard)
         with self._guard:
             if not self._free:
@@ -68,13 +68,37 @@ class Threads:
         trio.lowlevel.start_thread_soon(partial(self._work, call), _nothing)
         return call
 
+    def line_up(self, work: Callable[[], T], gathering: Gathering) -> Call[T]:
+        """`begin` for short work, which the gathering does in a thread for several drives."""
+        call = Call(self, work, gathering.expect(), None)
+        with self._guard:
+            if not self._free:
+                self._waiting.append(call)
+                return call
+            self._free -= 1
+        gathering.line_up(partial(self._work_in_line, call))
+        return call
+
     def _work(self, call: Call[Any] | None) -> None:
         """In a thread: this call, then those that wait for one."""
         while call is not None:
             call.execute()
-            with self._guard:
-                call = self._waiting.popleft() if self._waiting else None
-                self._free += call is None
+            call = self._next()
+
+    def _work_in_line(self, call: Call[Any]) -> None:
+        """As `_work`, but those that wait are not for this thread: it has other drives' work to do."""
+        call.execute()
+        waiting = self._next()
+        if waiting is not None:
+            trio.lowlevel.start_thread_soon(partial(self._work, waiting), _nothing)
+
+    def _next(self) -> Call[Any] | None:
+        """The call that waits for the thread that is free now; if none does, there is one more free thread."""
+        with self._guard:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._free += 1
+            return None
 
     def count(self, change: int) -> None:
         with self._guard:
@@ -93,7 +117,7 @@ class Call(Generic[T]):
     ) -> None:
         self._owner = owner
         self._work = work
-        self._done = done
+        self._timed = Timed(done)
         self._discard = discard
         self._guard = threading.Lock()
         self._running = False
@@ -106,6 +130,7 @@ class Call(Generic[T]):
             if self.given_up:
                 return
             self._running = True
+        self._timed.begin()
         try:
             result = self._work()
         except BaseException as error:
@@ -116,12 +141,17 @@ class Call(Generic[T]):
             self._throw_away()
             self._owner.count(-1)
         else:
-            self._done()
+            self._timed.done()
 
     def _was_given_up(self) -> bool:
         with self._guard:
             self._running = False
             return self.given_up
+
+    @property
+    def seconds(self) -> float | None:
+        """How long work() took; None before it is done."""
+        return self._timed.seconds
 
     def result(self) -> T:
         """What work() returned or raised, once it is done."""
@@ -138,6 +168,7 @@ class Call(Generic[T]):
             running = self._running
             if running:
                 self._owner.count(+1)
+        self._timed.done()
         if not running:
             # It may have returned a moment before it was given up.
             trio.lowlevel.start_thread_soon(self._throw_away, _nothing)

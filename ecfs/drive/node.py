@@ -8,7 +8,7 @@ exclusively, a stream stays open: when it ends, so does the attachment, since ot
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -30,7 +30,7 @@ from ecfs.drive.base import (
     check_prefix,
     check_segment,
 )
-from ecfs.drive.begun import Begun
+from ecfs.drive.begun import Begun, Gathering, Timed
 from ecfs.drive.belonging import pool_named_in
 from ecfs.drive.deadline import CREATE_S
 from ecfs.drive.machine import holder_text, machine_id
@@ -271,11 +271,20 @@ class NodeDrive(Drive):
                 self.seal(segment)
                 raise
 
-    def begin_append(self, segment: str, offset: int, record: Buffer, done: Callable[[], object]) -> Begun | None:
-        request = self._append_request(segment, offset, record)
+    def begin_append(self, segment: str, offset: int, record: Buffer, gathering: Gathering) -> Begun | None:
+        request, timed = self._append_request(segment, offset, record), Timed(gathering.expect())
         with labelled(self.slot, segment):
-            sending = self._link.begin(DRIVE["Append"], DRIVE["Appends"], request, record, WRITE_DEADLINE_S, done)
-        return None if sending is None else _Appending(self, segment, sending)
+            try:
+                sending = self._link.begin(
+                    DRIVE["Append"], DRIVE["Appends"], request, record, WRITE_DEADLINE_S, timed.done
+                )
+            except BaseException:
+                timed.done()
+                raise
+        if sending is None:
+            timed.done()
+            return None
+        return _Appending(self, segment, sending, timed)
 
     def _append_request(self, segment: str, offset: int, record: Buffer) -> pb.AppendRequest:
         check_segment(segment)
@@ -319,10 +328,15 @@ class NodeDrive(Drive):
 class _Appending:
     """`Begun`."""
 
-    def __init__(self, drive: NodeDrive, segment: str, sending: Sending) -> None:
+    def __init__(self, drive: NodeDrive, segment: str, sending: Sending, timed: Timed) -> None:
         self._drive = drive
         self._segment = segment
         self._sending = sending
+        self._timed = timed
+
+    @property
+    def seconds(self) -> float | None:
+        return self._timed.seconds
 
     def result(self) -> None:
         with labelled(self._drive.slot, self._segment):
@@ -335,6 +349,7 @@ class _Appending:
     def give_up(self) -> None:
         self._drive.seal(self._segment)
         self._sending.give_up()
+        self._timed.done()
 
 
 class _Running:

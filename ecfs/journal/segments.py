@@ -6,11 +6,10 @@ timed out the segment is never touched again, since the abandoned call may still
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ecfs.drive.base import Drive
-from ecfs.drive.begun import Begun
+from ecfs.drive.begun import Begun, Gathering
 from ecfs.errors import CorruptError, DriveError, ShardCorruptError, ShardMissingError
 from ecfs.journal.record import Flaw, Found, Record, RecordHead, frame, parse_record, scan
 
@@ -124,6 +123,10 @@ class Appending:
     seq: int
     begun: Begun
 
+    @property
+    def seconds(self) -> float | None:
+        return self.begun.seconds
+
     def result(self) -> None:
         try:
             self.begun.result()
@@ -168,13 +171,11 @@ class SegmentWriter:
             raise
         tape.newest = max(tape.newest, record.head.seq)
 
-    def begin(
-        self, slot: int, drive: Drive, record: Record, framed: bytes, done: Callable[[], object]
-    ) -> Appending | None:
+    def begin(self, slot: int, drive: Drive, record: Record, framed: bytes, gathering: Gathering) -> Appending | None:
         """`append`, begun: see `Drive.begin_append`. None where only `append` will do."""
         tape = self._tape(slot, len(framed))
         try:
-            begun = drive.begin_append(tape.key, tape.offset, framed, done)
+            begun = drive.begin_append(tape.key, tape.offset, framed, gathering)
         except BaseException:
             self.give_up(slot)
             raise

@@ -31,6 +31,10 @@ WAL_LIMIT = 64 << 20
 """The log's file is cut back to this once its readers are gone."""
 
 
+_NOTHING = Outcome()
+_NOTE_PROGRESS = "UPDATE progress SET value = CASE name WHEN 'patch_seq' THEN ? ELSE ? END"
+
+
 class Database:
     """Names, files, stripes and drives. Belongs to one thread; a transaction is always open between two freezes.
 
@@ -46,6 +50,11 @@ class Database:
         writer.execute("BEGIN IMMEDIATE")
         self._recorder = Recorder(writer)
         self._rows_before = writer.total_changes()
+        stored: dict[str, int] = dict(self.store.all("SELECT name, value FROM progress"))
+        self.patch_seq = stored["patch_seq"]
+        """The newest record whose patchset is in this database."""
+        self.outcome_seq = stored["outcome_seq"]
+        """The newest record whose outcome is in this database."""
         self.counters = Counters(self.store)
         self.names = Namespace(self.store, self.counters)
         self.files = Files(self.store, self.counters)
@@ -96,19 +105,6 @@ class Database:
         """Whether there is something to commit. True also after an operation that was rolled back."""
         return not self._recorder.is_empty or self.files.has_pending
 
-    @property
-    def patch_seq(self) -> int:
-        """The newest record whose patchset is in this database."""
-        return self._progress("patch_seq")
-
-    @property
-    def outcome_seq(self) -> int:
-        """The newest record whose outcome is in this database."""
-        return self._progress("outcome_seq")
-
-    def _progress(self, name: str) -> int:
-        return int(self.store.value("SELECT value FROM progress WHERE name = ?", name))
-
     # ---- commits
 
     def freeze(self, patch_seq: int) -> bytes:
@@ -121,7 +117,7 @@ class Database:
             self.files.flush()
             self.counters.seal()
         patchset = self._recorder.patchset()
-        self._end_transaction(patch_seq)
+        self._follow(patch_seq)
         return patchset
 
     def snapshot(self) -> Snapshot:
@@ -141,7 +137,7 @@ class Database:
             raise RuntimeError("replay over changes that were not frozen")
         if patchset:
             self._apply_proven(patchset)
-        self._end_transaction(seq)
+        self._follow(seq)
 
     def _apply_proven(self, patchset: bytes) -> None:
         try:
@@ -161,18 +157,23 @@ class Database:
         """Applies the outcome section of record `seq`; it becomes part of the running transaction, of no patchset."""
         if seq < self.outcome_seq:
             raise CorruptError(f"outcome {seq} after outcome {self.outcome_seq}")
-        with self.atomic():
-            outcomes.apply_outcome(self.store, self.ledger, outcome, seq)
+        if outcome != _NOTHING:
+            with self.atomic():
+                outcomes.apply_outcome(self.store, self.ledger, outcome)
+        self.outcome_seq = seq
 
-    def _end_transaction(self, patch_seq: int) -> None:
+    def _follow(self, patch_seq: int) -> None:
+        """Ends the transaction, which is the end of what record `patch_seq` holds, and begins the next."""
         if patch_seq < self.patch_seq:
             raise CorruptError(f"patchset {patch_seq} after patchset {self.patch_seq}")
         try:
-            self.store.run("UPDATE progress SET value = ? WHERE name = 'patch_seq'", patch_seq)
+            # Only here: until the transaction ends nobody reads it there.
+            self.store.run(_NOTE_PROGRESS, patch_seq, self.outcome_seq)
             self._writer.execute("COMMIT")
             self._writer.execute("BEGIN IMMEDIATE")
         except apsw.Error as error:
             raise self.store.failed(error) from error
+        self.patch_seq = patch_seq
         self._recorder.restart()
         self._rows_before = self._writer.total_changes()
 

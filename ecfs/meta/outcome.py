@@ -12,12 +12,13 @@ from ecfs.meta.store import Store
 from ecfs.meta.types import DriveRow, Outcome, check_outcome
 
 
-def apply_outcome(store: Store, ledger: Ledger, outcome: Outcome, seq: int) -> None:
-    """Changes the tables to what record `seq` says of drives and shards. Raises CorruptError for impossible values."""
+def apply_outcome(store: Store, ledger: Ledger, outcome: Outcome) -> None:
+    """Changes the tables to what a record says of drives and shards. Raises CorruptError for impossible values."""
     check_outcome(outcome)
     for geometry in outcome.geometries:
         store.run("INSERT OR REPLACE INTO geometry VALUES (?, ?, ?, ?)", *geometry)
-    if unknown := {row[1] for row in outcome.stripes} - {number for (number,) in store.all("SELECT id FROM geometry")}:
+    used = {row[1] for row in outcome.stripes}
+    if used and (unknown := used - {number for (number,) in store.all("SELECT id FROM geometry")}):
         raise CorruptError(f"outcome section: stripes of geometries that nobody defined: {sorted(unknown)}")
     ledger.change(outcome.stripes, outcome.removed, outcome.missing, outcome.present)
     for slot, ranges in outcome.gaps.items():
@@ -26,7 +27,6 @@ def apply_outcome(store: Store, ledger: Ledger, outcome: Outcome, seq: int) -> N
         _put_drive(store, drive)
     _apply_history(store, outcome)
     _apply_settings(store, outcome)
-    store.run("UPDATE progress SET value = ? WHERE name = 'outcome_seq'", seq)
 
 
 def put_geometry(store: Store, geometry: Geometry) -> None:

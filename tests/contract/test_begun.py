@@ -15,7 +15,7 @@ SEGMENT = "j/00000002.000000"
 async def append(drive: Drive, offset: int, record: bytes) -> None:
     """As the commit does it."""
     gathering = Gathering()
-    begun = drive.begin_append(SEGMENT, offset, record, gathering.expect())
+    begun = drive.begin_append(SEGMENT, offset, record, gathering)
     if begun is None:
         await drive.append(SEGMENT, offset, record)
         return
@@ -40,7 +40,7 @@ async def test_a_begun_append_that_fails_says_so_and_ends_the_segment(drive: Dri
 
 async def test_a_begun_append_that_is_given_up_ends_the_segment(drive: Drive) -> None:
     await append(drive, 0, b"first,")
-    begun = drive.begin_append(SEGMENT, 6, b"second", bool)
+    begun = drive.begin_append(SEGMENT, 6, b"second", Gathering())
     if begun is None:
         return  # giving up is then what cancelling does
     begun.give_up()
@@ -54,5 +54,5 @@ async def test_a_begun_append_is_checked_like_any_other(drive: Drive) -> None:
 
 
 async def append_to(segment: str, drive: Drive) -> None:
-    if drive.begin_append(segment, 0, b"data", bool) is None:
+    if drive.begin_append(segment, 0, b"data", Gathering()) is None:
         await drive.append(segment, 0, b"data")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,15 +21,15 @@ from tests.nodes import ProcessNode, ThreadNode
 SEGMENT = "j/00000002.000000"
 
 
-def begin(drive: NodeDrive, offset: int, record: bytes, done: Callable[[], object], segment: str = SEGMENT) -> Begun:
-    begun = drive.begin_append(segment, offset, record, done)
+def begin(drive: NodeDrive, offset: int, record: bytes, gathering: Gathering, segment: str = SEGMENT) -> Begun:
+    begun = drive.begin_append(segment, offset, record, gathering)
     assert begun is not None
     return begun
 
 
 async def append(drive: NodeDrive, offset: int, record: bytes, segment: str = SEGMENT) -> None:
     gathering = Gathering()
-    begun = begin(drive, offset, record, gathering.expect(), segment)
+    begun = begin(drive, offset, record, gathering, segment)
     with trio.fail_after(20):
         await gathering.wait()
     begun.result()
@@ -101,8 +100,8 @@ async def test_one_that_was_fenced_off_hears_so_on_an_open_call(node: ThreadNode
 async def test_a_message_that_waits_does_not_hold_up_another_one(drive: NodeDrive, node: ThreadNode) -> None:
     """A second append goes by a call of its own; both count."""
     gathering = Gathering()
-    first = begin(drive, 0, b"first", gathering.expect())
-    second = begin(drive, 0, b"second", gathering.expect(), "j/00000002.000001")
+    first = begin(drive, 0, b"first", gathering)
+    second = begin(drive, 0, b"second", gathering, "j/00000002.000001")
     with trio.fail_after(20):
         await gathering.wait()
     first.result()
@@ -112,7 +111,7 @@ async def test_a_message_that_waits_does_not_hold_up_another_one(drive: NodeDriv
 
 async def test_given_up_and_then_on_with_the_next_segment(drive: NodeDrive) -> None:
     await append(drive, 0, b"first")
-    begin(drive, 5, b"second", bool).give_up()
+    begin(drive, 5, b"second", Gathering()).give_up()
     await append(drive, 0, b"third", "j/00000002.000001")
     assert await drive.get("j/00000002.000001") == b"third"
 
@@ -122,7 +121,7 @@ async def test_a_killed_node_fails_the_message_at_once(process: ProcessNode) -> 
     await append(drive, 0, b"first")
     process.pause()
     gathering = Gathering()
-    begun = begin(drive, 5, b"second", gathering.expect())
+    begun = begin(drive, 5, b"second", gathering)
     process.kill()
     with trio.fail_after(10):
         await gathering.wait()

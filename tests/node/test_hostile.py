@@ -256,7 +256,7 @@ async def test_a_busy_node_is_asked_again_for_an_append_that_nobody_awaits(
 ) -> None:
     monkeypatch.setattr("ecfs.node.guard.CALLS_PER_CLIENT", 0)
     gathering = Gathering()
-    begun = drive.begin_append("j/00000002.000000", 0, b"record", gathering.expect())
+    begun = drive.begin_append("j/00000002.000000", 0, b"record", gathering)
     assert begun is not None
     await trio.sleep(0.3)
     monkeypatch.undo()

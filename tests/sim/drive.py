@@ -12,6 +12,7 @@ from typing import TypeVar
 import trio
 
 from ecfs.drive.base import Buffer, check_segment
+from ecfs.drive.begun import Gathering, Timed
 from ecfs.drive.memory import Hook, MemoryDrive
 from ecfs.drive.wrapper import DriveWrapper
 from ecfs.errors import DriveUnreachableError
@@ -87,11 +88,11 @@ class Weather:
 class BegunAppend:
     """An append in a task of its own, which is what a thread is here. A power cut in it is for whoever asks."""
 
-    def __init__(self, work: Callable[[], Awaitable[None]], done: Callable[[], object]) -> None:
+    def __init__(self, work: Callable[[], Awaitable[None]], gathering: Gathering) -> None:
         self._scope = trio.CancelScope()
         self._error: BaseException | None = None
         self._work = work
-        self._done = done
+        self._timed = Timed(gathering.expect())
         trio.lowlevel.spawn_system_task(self._run)
 
     async def _run(self) -> None:
@@ -102,7 +103,11 @@ class BegunAppend:
             raise
         except BaseException as error:
             self._error = error
-        self._done()
+        self._timed.done()
+
+    @property
+    def seconds(self) -> float | None:
+        return self._timed.seconds
 
     def result(self) -> None:
         if self._error is not None:
@@ -195,12 +200,12 @@ class SimDrive(DriveWrapper):
         go = partial(self.inner.append, segment, offset, record)
         await self.meet(Call("append", segment, go, bytes(record), offset))
 
-    def begin_append(self, segment: str, offset: int, record: Buffer, done: Callable[[], object]) -> BegunAppend | None:
+    def begin_append(self, segment: str, offset: int, record: Buffer, gathering: Gathering) -> BegunAppend | None:
         """As on a directory, where a thread does it; every third place is like a node, which knows only `append`."""
         check_segment(segment)
         if self.place % 3 == 2:
             return None
-        return BegunAppend(partial(self.append, segment, offset, bytes(record)), done)
+        return BegunAppend(partial(self.append, segment, offset, bytes(record)), gathering)
 
     async def write_blob(self, name: str, data: bytes) -> None:
         await self.meet(Call("write_blob", name, partial(self.inner.write_blob, name, data), data))

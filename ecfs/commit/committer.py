@@ -281,8 +281,19 @@ class Committer:
             pool.journal_bytes += record.head.framed_length
             for row in outcome.drives:
                 self._apply_row(row)
+        self._let_go(commit)
+
+    def _let_go(self, commit: Commit) -> None:
+        """Payloads leave memory, but for what a drive still lacks (R5)."""
+        dead, ledger = set(commit.dead), self._pool.db.ledger
         for stripe in commit.stripes:
-            self._sealed.remove(stripe)
+            whole = all(stripe.holds(member.slot, member.incarnation) for member in self._members)
+            self._sealed.committed(stripe, short=not whole and stripe.id not in dead)
+        for stripe_id in dead:
+            self._sealed.let_go(stripe_id)
+        for stripe_id in {stripe_id for _, outcome in commit.records for stripe_id, _ in outcome.present}:
+            if self._sealed.is_kept(stripe_id) and not ledger.missing_slots(stripe_id):
+                self._sealed.let_go(stripe_id)
 
     def _apply_row(self, row: DriveRow) -> None:
         member = self._members[row.slot]

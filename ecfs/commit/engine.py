@@ -40,7 +40,7 @@ class Engine:
         self.pool = pool
         self.db = pool.db
         self.dirty = Dirty()
-        self.sealed = SealedStripes()
+        self.sealed = SealedStripes(pool.settings.sealed_limit)
         self.failures = 0
         self.stalled = ""
         """Why commits can't be finished now; "" when they can."""
@@ -218,7 +218,7 @@ class Engine:
                 await self._stripe_queued.wait()
                 continue
             stripe = self.committer.queue.pop(0)
-            if self.sealed.payload(stripe.id) is None:
+            if stripe.id not in self.sealed:
                 continue  # committed meanwhile: who came into W since then is heal's to fill
             with suppress(EcfsError):  # the commit meets the same and reports it
                 await self.settler.place(stripe)

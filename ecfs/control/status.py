@@ -233,6 +233,7 @@ def _memory(pool: OpenedPool, engine: Engine | None, healing: Healing) -> Status
         "journal": {"used": pool.journal_bytes, "limit": settings.journal_limit},
         "inline": {"used": pool.db.files.inline_total, "limit": settings.inline_limit},
         "cache": {"used": pool.reader.cache.blocks.used, "limit": pool.reader.cache.blocks.limit},
+        "short": {"used": engine.sealed.kept, "limit": settings.sealed_limit},
         "stripes_waiting": {"used": len(engine.sealed), "limit": None},
         "repairs_waiting": {"used": healing.waiting, "limit": QUICK_LIMIT},
     }

@@ -28,6 +28,7 @@ from ecfs.meta.ranges import kind_at
 from ecfs.pool.members import Member
 from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.rebuild import check_shard, rebuild_shards
+from ecfs.stripes.writer import encode_stripe
 
 AT_ONCE = 2
 """Stripes being rebuilt at a time: 12 MiB each."""
@@ -117,6 +118,20 @@ class Mender:
             pool.members.drive_failed(member.slot, error)
 
     async def _rebuild(self, fact: StripeFact, result: Mended) -> None:
+        shards = self._from_memory(fact, result) or await self._from_drives(fact, result)
+        await together(partial(self._put, fact, slot, buffers, result) for slot, buffers in shards.items())
+
+    def _from_memory(self, fact: StripeFact, result: Mended) -> dict[int, list[Buffer]]:
+        """What was committed without some drives may still be in memory: it needs no other drive then (R5)."""
+        pool, payload = self._ctx.pool, self._ctx.engine.sealed.payload(fact.id)
+        if payload is None:
+            return {}
+        encoded = encode_stripe(pool.pool_id, pool.codec, fact.id, fact.space, pool.geometry, payload)
+        if encoded.fact != fact:
+            raise RuntimeError(f"stripe {fact.id:016x} in memory is not the one of its row")
+        return {slot: encoded.buffers(fact.index_of(slot)) for slot in result.bad}
+
+    async def _from_drives(self, fact: StripeFact, result: Mended) -> dict[int, list[Buffer]]:
         pool = self._ctx.pool
         avoid = pool.db.ledger.missing_slots(fact.id)
 
@@ -125,11 +140,10 @@ class Mender:
                 self._on_other(stripe, slot, error)
 
         try:
-            shards = await rebuild_shards(fact, set(result.bad), pool.members, pool.pool_id, avoid=avoid, on_bad=on_bad)
+            return await rebuild_shards(fact, set(result.bad), pool.members, pool.pool_id, avoid=avoid, on_bad=on_bad)
         except StripeLostError as error:
             result.lost = error
-            return
-        await together(partial(self._put, fact, slot, buffers, result) for slot, buffers in shards.items())
+            return {}
 
     async def _put(self, fact: StripeFact, slot: int, buffers: list[Buffer], result: Mended) -> None:
         member = self._ctx.pool.members[slot]

@@ -187,6 +187,8 @@ class Repairer:
     def _may_decode(self, stripe: int, slots: frozenset[int]) -> bool:
         """False if trying would be in vain: too many of the drives that have its shards are away."""
         pool = self._ctx.pool
+        if self._ctx.engine.sealed.is_kept(stripe):
+            return True
         masks = pool.db.ledger.masks(stripe)
         if any(masks.unknown >> slot & 1 for slot in slots):
             return True

@@ -41,8 +41,8 @@ def _healthy() -> Status:
         "memory": {
             "dirty": {"used": 0, "limit": 32 << 20}, "sealed": {"used": 0, "limit": 32 << 20},
             "journal": {"used": 3 << 20, "limit": 64 << 20}, "inline": {"used": 20_000, "limit": 64 << 20},
-            "cache": {"used": 9 << 20, "limit": 32 << 20}, "stripes_waiting": {"used": 0, "limit": None},
-            "repairs_waiting": {"used": 0, "limit": 1000},
+            "cache": {"used": 9 << 20, "limit": 32 << 20}, "short": {"used": 0, "limit": 32 << 20},
+            "stripes_waiting": {"used": 0, "limit": None}, "repairs_waiting": {"used": 0, "limit": 1000},
         },
         "risks": [],
         "notes": [],

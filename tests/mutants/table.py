@@ -206,6 +206,13 @@ FAULTS = [
         COMMIT,
     ),
     Fault(
+        "R5 what drives lack leaves memory with its commit",
+        COMMITTER,
+        "short=not whole and stripe.id not in dead",
+        "short=False",
+        ("tests/unit/heal/test_watch.py",),
+    ),
+    Fault(
         "R5 a drive that fails during the append stays in W",
         COMMITTER,
         "        if not self._not_yet_out(commit):\n            return False",
@@ -450,7 +457,7 @@ FAULTS = [
     Fault(
         "R13 a read pins no stripe",
         "ecfs/commit/reading.py",
-        "                pins.enter_context(self._pool.pins.pin(extent.source))\n",
+        "                pins.enter_context(self._pool.pins.pin(source))\n",
         "",
         PINS,
     ),

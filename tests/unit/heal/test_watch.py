@@ -89,3 +89,45 @@ async def test_three_drives_vanish_and_one_comes_back(
     async with hospital.open() as patient:
         await patient.check()
         assert patient.counts() == (0, 0, 0, 0)
+
+
+async def test_r05_what_two_late_drives_lack_is_rebuilt_from_memory_when_a_third_drive_is_lost(
+    hospital: Hospital, autojump_clock: MockClock
+) -> None:
+    """The commit was answered with four shards; one of them is lost before the late drives have theirs."""
+    async with hospital.open(clean=False) as patient:
+        for slot in (1, 2):
+            hospital.pool.stores[slot].vanish()
+        await patient.until("online", "absent", "absent", "online", "online", "online")
+        await patient.write(8, data(900_000, 2))
+        hospital.pool.stores[3].wipe()
+        await patient.until("online", "absent", "absent", "absent", "online", "online")
+        await patient.check()
+        for slot in (1, 2):
+            hospital.pool.stores[slot].come_back()
+        await patient.until("online", "online", "online", "absent", "online", "online")
+    hospital.pool.crash()
+    async with hospital.open(clean=False) as patient:
+        await patient.check()
+
+
+async def test_r05_payloads_of_short_stripes_are_bounded_and_let_go_when_all_drives_have_them(
+    hospital: Hospital, autojump_clock: MockClock
+) -> None:
+    async with hospital.open() as patient:
+        sealed = patient.engine.sealed
+        await patient.write(7, data(900_000))
+        assert sealed.kept == 0
+        hospital.pool.stores[1].vanish()
+        await patient.until("online", "absent", *["online"] * 4)
+        for ino in range(8, 52):
+            await patient.write(ino, data(900_000, ino))
+        assert 0 < sealed.kept <= patient.engine.pool.settings.sealed_limit
+        await patient.remove(51)
+        for ino in range(8, 46):
+            await patient.remove(ino)
+        await patient.engine.reaper.drain()
+        assert sealed.kept == 5 * 900_000
+        hospital.pool.stores[1].come_back()
+        await patient.until_whole()
+        assert sealed.kept == 0

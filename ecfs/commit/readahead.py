@@ -9,7 +9,7 @@ fetched at once, into the cache of verified blocks: nothing there is ever stale,
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -20,8 +20,8 @@ from ecfs.meta import Extent
 MIB = 1 << 20
 WINDOW = 8 * MIB
 """Bytes of the file."""
-BLOCKS = 192
-"""Of stripes; beyond so many the window ends earlier. 12 MiB, which the cache keeps until they are wanted."""
+BLOCKS = 256
+"""Of stripes; beyond so many the window ends earlier. 16 MiB, which the cache keeps until they are wanted."""
 SMALL = BLOCK_SIZE
 """A file counts as fragmented where pieces are smaller on average. Larger ones are fetched as they are wanted."""
 NEAR = 2 * MIB
@@ -31,7 +31,7 @@ FILES = 64
 
 @dataclass(eq=False)
 class _Window:
-    """Bytes [lo, hi) of a file that are being fetched."""
+    """Bytes [lo, hi) of a file that are being fetched; hi is where it ended, once it is done."""
 
     lo: int
     hi: int
@@ -39,9 +39,12 @@ class _Window:
 
 
 class ReadAhead:
-    """Knows who reads in order, and lets each window be fetched once. fetch: (inode, from, to) into the cache."""
+    """Knows who reads in order, and lets each window be fetched once.
 
-    def __init__(self, fetch: Callable[[int, int, int], Awaitable[None]]) -> None:
+    fetch: (inode, from, to) into the cache; returns how far it got, because it was too much.
+    """
+
+    def __init__(self, fetch: Callable[[int, int, int], Awaitable[int]]) -> None:
         self._fetch = fetch
         self._ends: OrderedDict[int, int] = OrderedDict()
         self._running: dict[int, _Window] = {}
@@ -56,13 +59,13 @@ class ReadAhead:
 
     async def fetch(self, ino: int, offset: int) -> None:
         """Return when the window that a read at `offset` begins, or lies in, has been fetched as far as it could be."""
-        running = self._running.get(ino)
-        if running is not None and running.lo <= offset < running.hi:
+        while (running := self._running.get(ino)) is not None and running.lo <= offset < running.hi:
             await running.done.wait()
-            return
+            if offset < running.hi:
+                return
         window = self._running[ino] = _Window(offset, offset + WINDOW)
         try:
-            await self._fetch(ino, window.lo, window.hi)
+            window.hi = await self._fetch(ino, window.lo, window.hi)
         finally:
             window.done.set()
             if self._running.get(ino) is window:
@@ -74,12 +77,11 @@ def is_fragmented(pieces: int, length: int) -> bool:
     return pieces * SMALL > length
 
 
-def small_pieces(extents: Iterable[Extent]) -> Iterator[Extent]:
-    """The small ones from the start, until they lie in as many blocks as one window may fetch."""
+def first_blocks(extents: Sequence[Extent], limit: int = BLOCKS) -> int:
+    """How many of them, from the start, lie in at most so many blocks of stripes."""
     blocks: set[tuple[int, int]] = set()
-    for extent in extents:
-        if extent.length < SMALL:
-            blocks.add((extent.source, extent.source_offset // BLOCK_SIZE))
-            if len(blocks) > BLOCKS:
-                return
-            yield extent
+    for at, extent in enumerate(extents):
+        blocks.add((extent.source, extent.source_offset // BLOCK_SIZE))
+        if len(blocks) > limit:
+            return at
+    return len(extents)

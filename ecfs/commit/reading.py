@@ -7,12 +7,12 @@ one can't pull it away under the read (R13).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
 from ecfs.commit.dirty import Dirty
-from ecfs.commit.readahead import ReadAhead, is_fragmented, small_pieces
+from ecfs.commit.readahead import SMALL, ReadAhead, first_blocks, is_fragmented
 from ecfs.commit.sealed import SealedStripes
 from ecfs.commit.settle import few_at_a_time
 from ecfs.errors import CorruptError, StripeLostError
@@ -20,6 +20,7 @@ from ecfs.geometry import Geometry
 from ecfs.journal.opened import OpenedPool
 from ecfs.meta import Extent
 from ecfs.stripes.fact import StripeFact
+from ecfs.stripes.prefetch import Wish
 from ecfs.stripes.reader import Part
 
 RUNS_LOOKED_AT = 256
@@ -159,16 +160,18 @@ class FileReader:
     async def _load_into(self, load: Load, answer: bytearray) -> None:
         await self._pool.reader.read_parts(load.fact, load.parts, answer, self._avoid(load.fact))
 
-    async def _warm(self, ino: int, lo: int, hi: int) -> None:
-        """Fetch the small pieces of [lo, hi) into the cache of verified blocks, as far as they are not there."""
+    async def _warm(self, ino: int, lo: int, hi: int) -> int:
+        """Fetch the small pieces of [lo, hi) into the cache of verified blocks, as far as they are not there. Returns
+        where it stopped."""
         with ExitStack() as pins:
-            loads, _ = self._plan(small_pieces(self._pool.db.files.extents(ino, lo, hi)), lo, pins)
-            calls = [partial(self._warm_one, load) for load in self._from_cache(loads)]
-            await few_at_a_time(STRIPES_AT_ONCE, calls)
+            extents = [each for each in self._pool.db.files.extents(ino, lo, hi) if each.length < SMALL]
+            count = first_blocks(extents)
+            loads, _ = self._plan(extents[:count], lo, pins)
+            await self._pool.reader.warm([self._wish(load) for load in self._from_cache(loads)])
+        return hi if count == len(extents) else extents[count].offset
 
-    async def _warm_one(self, load: Load) -> None:
-        with suppress(StripeLostError):  # whoever wants these very bytes hears of it
-            await self._pool.reader.warm(load.fact, load.parts, self._avoid(load.fact))
+    def _wish(self, load: Load) -> Wish:
+        return Wish(load.fact, [(offset, length) for offset, length, _ in load.parts], self._avoid(load.fact))
 
     async def read_stripe(self, stripe: int) -> bytes:
         """A whole payload, for the compactor, which has pinned the stripe: one read instead of one per extent."""

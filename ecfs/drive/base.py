@@ -30,8 +30,10 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 
+import trio
+
 from ecfs.drive.begun import Begun, Gathering
-from ecfs.errors import UsageError
+from ecfs.errors import DriveError, UsageError
 from ecfs.shard import ShardHeader
 
 KEY_PATTERN = re.compile(r"s/[0-9a-f]{8}/[0-9a-f]{8}|[cj]/[0-9a-f][0-9a-f.-]{0,62}")
@@ -250,6 +252,24 @@ class Drive(ABC):
     async def get(self, key: str, offset: int = 0, length: int = -1) -> bytes:
         """One range of `read`."""
         return (await self.read(key, [(offset, length)]))[0]
+
+    async def read_shards(
+        self, wanted: Sequence[tuple[str, Sequence[tuple[int, int]]]]
+    ) -> list[list[bytes] | DriveError]:
+        """`read` for several (key, ranges), at most some dozens: of each what it gave, or why not. At once, or as one
+        call where the drive can do that; raises what concerns the drive then."""
+        found: dict[int, list[bytes] | DriveError] = {}
+
+        async def read_one(at: int) -> None:
+            try:
+                found[at] = await self.read(*wanted[at])
+            except DriveError as error:
+                found[at] = error
+
+        async with trio.open_nursery() as nursery:
+            for at in range(len(wanted)):
+                nursery.start_soon(read_one, at)
+        return [found[at] for at in range(len(wanted))]
 
     @abstractmethod
     async def verify(self, key: str) -> ShardHeader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import trio
@@ -10,7 +10,7 @@ import trio
 from ecfs.drive.base import Buffer, Drive
 from ecfs.drive.begun import Begun, Gathering
 from ecfs.drive.wrapper import DriveWrapper
-from ecfs.errors import DriveTimeoutError
+from ecfs.errors import DriveError, DriveTimeoutError
 
 T = TypeVar("T")
 
@@ -38,6 +38,11 @@ class DeadlineDrive(DriveWrapper):
         with trio.move_on_after(seconds):
             return await call()
         raise DriveTimeoutError(f"no answer to {operation} within {seconds:g} s", slot=self.slot, key=key)
+
+    async def read_shards(
+        self, wanted: Sequence[tuple[str, Sequence[tuple[int, int]]]]
+    ) -> list[list[bytes] | DriveError]:
+        return await self.around("read_shards", None, lambda: self.inner.read_shards(wanted))
 
     def begin_append(self, segment: str, offset: int, record: Buffer, gathering: Gathering) -> Begun | None:
         return self.inner.begin_append(segment, offset, record, gathering)

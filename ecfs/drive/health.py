@@ -147,6 +147,17 @@ class HealthDrive(DriveWrapper):
         self.health.bytes_read += sum(map(len, found))
         return found
 
+    async def read_shards(
+        self, wanted: Sequence[tuple[str, Sequence[tuple[int, int]]]]
+    ) -> list[list[bytes] | DriveError]:
+        found = await self.around("read_shards", None, lambda: self.inner.read_shards(wanted))
+        for each in found:
+            if isinstance(each, DriveError):
+                self.health.failed(each)
+            else:
+                self.health.bytes_read += sum(map(len, each))
+        return found
+
 
 class _WatchedAppend:
     """An append on its way that `Health` is told of."""

@@ -207,6 +207,12 @@ class LocalDrive(Drive):
     async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         return await self._threads.run(self.reading(key, ranges))
 
+    async def read_shards(
+        self, wanted: Sequence[tuple[str, Sequence[tuple[int, int]]]]
+    ) -> list[list[bytes] | DriveError]:
+        calls = [self.reading(key, ranges) for key, ranges in wanted]
+        return await self._threads.run(lambda: list(map(_answer, calls)))
+
     async def verify(self, key: str) -> ShardHeader:
         return await self._threads.run(self.verifying(key))
 
@@ -368,6 +374,13 @@ class LocalDrive(Drive):
             return work(root)
 
         return self._call(guarded, key=key, missing=DriveUnreachableError, exclusive=True)
+
+
+def _answer(call: Callable[[], list[bytes]]) -> list[bytes] | DriveError:
+    try:
+        return call()
+    except DriveError as error:
+        return error
 
 
 def _let_go(root: Root) -> None:

@@ -2,5 +2,5 @@
 
 `fact` what the metadata knows of a stripe · `access` the drives as this room sees them · `verdict` is this enough?,
 pure · `fetch` verified pieces of one shard · `writer` · `reader`,
-`reading`, `hedge`, `bad`, `cache` the read path · `rebuild` · `pins`.
+`reading`, `hedge`, `bad`, `cache`, `prefetch` the read path · `rebuild` · `pins`.
 """

@@ -43,22 +43,28 @@ class Source:
         One bad block does not spoil the others: with three shards damaged in different places, every row still has
         enough good blocks.
         """
-        runs = list(_runs(numbers))
-        ranges = [self._range(run) for run in runs]
-        if header is None:
-            ranges.insert(0, (0, HEADER_LENGTH))
         try:
-            answers = await self.drive.read(self.fact.key, ranges)
+            answers = await self.drive.read(self.fact.key, self.ranges(numbers, header))
         except ShardCorruptError as error:
             # One bad sector, or a cut-off end: without saying where, the drive refused everything that was asked.
             if len(numbers) == 1:
                 raise
             return await self._one_by_one(numbers, header, error)
-        if len(answers) != len(ranges):
-            raise self.corrupt(f"the drive answered {len(answers)} of {len(ranges)} ranges")
+        return self.judge(numbers, header, answers)
+
+    def ranges(self, numbers: Sequence[int], header: ShardHeader | None) -> list[tuple[int, int]]:
+        """What to ask the drive for: the blocks `numbers` (ascending), and the header first if it is not known."""
+        ranges = [self._range(run) for run in _runs(numbers)]
+        return ranges if header is not None else [(0, HEADER_LENGTH), *ranges]
+
+    def judge(self, numbers: Sequence[int], header: ShardHeader | None, answers: list[bytes]) -> Fetched:
+        """What a drive answered to `ranges`, verified. Raises ShardCorruptError, FormatTooNewError."""
+        if len(answers) != len(self.ranges(numbers, header)):
+            raise self.corrupt(f"the drive answered {len(answers)} ranges, not those it was asked for")
         if header is None:
-            header = self._header(memoryview(answers.pop(0)))
-        return self._check(header, runs, answers)
+            header = self._header(memoryview(answers[0]))
+            answers = answers[1:]
+        return self._check(header, list(_runs(numbers)), answers)
 
     async def _one_by_one(self, numbers: Sequence[int], header: ShardHeader | None, flaw: ShardCorruptError) -> Fetched:
         """What can be had of `numbers`, one request each. Raises ShardCorruptError if not even the header can."""

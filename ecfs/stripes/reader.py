@@ -14,6 +14,7 @@ from ecfs.stripes.bad import BadShards
 from ecfs.stripes.cache import StripeCache
 from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.hedge import FLOOR_S, Hedge
+from ecfs.stripes.prefetch import Prefetch, Wish
 from ecfs.stripes.reading import ReadContext, Reading
 
 Part = tuple[int, int, int]
@@ -40,6 +41,7 @@ class StripeReader:
         self._bad = BadShards(on_bad)
         self._decoding: dict[int, trio.Lock] = {}
         self._context = ReadContext(access, pool_id, self.cache, Hedge(access, hedge_floor_s), self._bad)
+        self._prefetch = Prefetch(self._context)
 
     async def read(self, fact: StripeFact, offset: int, length: int, avoid: Collection[int] = ()) -> bytes:
         """Payload bytes [offset, offset + length) of a stripe, every one of them verified.
@@ -68,10 +70,10 @@ class StripeReader:
         for (_, length, place), cut in zip(parts, cuts, strict=True):
             into[place : place + length] = _joined(reading.answer(cut))
 
-    async def warm(self, fact: StripeFact, parts: Sequence[Part], avoid: Collection[int] = ()) -> None:
-        """Have the blocks of short parts in the cache of verified blocks, as far as it has room."""
-        pieces = [piece for at, length, _ in parts for piece in fact.geometry.pieces(at, length, fact.length)]
-        await self._read(fact, pieces, avoid)
+    async def warm(self, wishes: Sequence[Wish]) -> None:
+        """Have the blocks of many short parts in the cache of verified blocks, as far as it has room and drives answer.
+        What they did not is left to whoever reads it. Never fails."""
+        await self._prefetch.fetch(wishes)
 
     def from_cache(self, fact: StripeFact, parts: Sequence[Part], into: bytearray | None = None) -> list[Part]:
         """Copy the parts that lie in one block each, verified a moment ago, to their places in `into`.

@@ -217,3 +217,19 @@ async def test_replace_of_an_epoch_that_was_not_prepared_means_the_drive_was_del
     with pytest.raises(DriveUnreachableError):
         await drive.put("s/00000077/00000000", [b"data"], replace=True)
     assert await drive.strays() == []
+
+
+async def test_several_shards_are_read_at_once_and_what_is_wrong_with_one_says_so_in_its_place(
+    place: Place, drive: Drive
+) -> None:
+    await drive.put(KEY, [b"0123456789"])
+    await drive.put("s/00000002/0000000b", [b"abcdefghij"])
+    missing, short = "s/00000002/0000000c", [(5, 100)]
+    found = await drive.read_shards(
+        [(KEY, [(0, 2), (8, 2)]), (missing, [(0, 1)]), ("s/00000002/0000000b", [(1, 3)]), (KEY, short), (KEY, [])]
+    )
+    assert [each for each in found if isinstance(each, list)] == [[b"01", b"89"], [b"bcd"], []]
+    assert isinstance(found[1], ShardMissingError)
+    assert (found[1].slot, found[1].key) == (drive.slot, missing)
+    assert isinstance(found[3], ShardCorruptError)
+    assert await drive.read_shards([]) == []

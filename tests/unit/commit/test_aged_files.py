@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from ecfs.commit.engine import Engine
-from ecfs.commit.readahead import BLOCKS, NEAR, WINDOW, ReadAhead, is_fragmented, small_pieces
+from ecfs.commit.readahead import BLOCKS, NEAR, WINDOW, ReadAhead, first_blocks, is_fragmented
 from ecfs.drive.memory import MemoryDrive
 from ecfs.geometry import BLOCK_SIZE
 from ecfs.meta import Extent
@@ -118,10 +118,12 @@ class Fetches:
     def __init__(self) -> None:
         self.windows: list[tuple[int, int, int]] = []
         self.hold = trio.Event()
+        self.reach = WINDOW
 
-    async def __call__(self, ino: int, lo: int, hi: int) -> None:
+    async def __call__(self, ino: int, lo: int, hi: int) -> int:
         self.windows.append((ino, lo, hi))
         await self.hold.wait()
+        return lo + self.reach
 
 
 async def test_two_reads_in_one_window_have_it_fetched_once() -> None:
@@ -161,6 +163,19 @@ async def test_a_window_that_nobody_fetches_any_more_holds_up_nobody() -> None:
     assert fetches.windows == [(7, 0, WINDOW), (7, MIB, MIB + WINDOW)]
 
 
+async def test_where_a_window_had_to_end_early_the_next_one_begins() -> None:
+    fetches = Fetches()
+    fetches.reach = MIB
+    ahead = ReadAhead(fetches)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ahead.fetch, 7, 0)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(ahead.fetch, 7, MIB)
+        await trio.testing.wait_all_tasks_blocked()
+        fetches.hold.set()
+    assert fetches.windows == [(7, 0, WINDOW), (7, MIB, MIB + WINDOW)]
+
+
 def test_a_read_that_goes_on_where_one_ended_is_in_order() -> None:
     ahead = ReadAhead(Fetches())
     assert ahead.is_in_order(7, 0, MIB)
@@ -176,10 +191,11 @@ def test_a_read_that_goes_on_where_one_ended_is_in_order() -> None:
 
 def test_a_window_is_bounded_by_the_blocks_that_it_needs() -> None:
     scattered = [Extent(7, at * PIECE, PIECE, at + 1, 0) for at in range(1000)]
-    assert len(list(small_pieces(scattered))) == BLOCKS
+    assert first_blocks(scattered) == BLOCKS
     packed = [Extent(7, at * PIECE, PIECE, 1, at * PIECE) for at in range(1000)]
-    assert list(small_pieces(packed)) == packed
-    large = [Extent(7, at * MIB, MIB, at + 1, 0) for at in range(8)]
-    assert list(small_pieces(large)) == []
+    assert first_blocks(packed) == len(packed)
+
+
+def test_small_pieces_make_a_file_fragmented() -> None:
     assert is_fragmented(32, 128 * KIB)
     assert not is_fragmented(1, 128 * KIB)

@@ -45,6 +45,7 @@ class FakeDrive:
         self.unreadable_at: int | None = None
         self.reads: list[list[tuple[int, int]]] = []
         self.bytes_read = 0
+        self.batches: list[list[str]] = []
 
     async def put(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
         await trio.lowlevel.checkpoint()
@@ -69,6 +70,12 @@ class FakeDrive:
             raise ShardCorruptError("the disk can't read a part of it", slot=self.slot, key=key)
         self.bytes_read += length
         return data
+
+    async def read_shards(
+        self, wanted: Sequence[tuple[str, Sequence[tuple[int, int]]]]
+    ) -> list[list[bytes] | DriveError]:
+        self.batches.append([key for key, _ in wanted])
+        return await Drive.read_shards(cast("Drive", self), wanted)
 
     async def get(self, key: str, offset: int = 0, length: int = -1) -> bytes:
         return (await self.read(key, [(offset, length)]))[0]

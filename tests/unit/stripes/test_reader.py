@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ecfs.stripes.prefetch import Wish
 from tests.unit.stripes.fakes import Pool, payload_of
 
 SHAPES = [(2, 1), (4, 2), (8, 3)]
@@ -153,7 +154,7 @@ async def test_many_parts_of_one_block_fetch_it_once_and_are_in_the_cache_then()
     fact = await pool.store(payload)
     parts, into = _parts(len(payload), [(at * 4096, 4096) for at in (5, 1, 20, 2, 9)])
     assert pool.reader.from_cache(fact, parts, into) == parts
-    await pool.reader.warm(fact, parts)
+    await pool.reader.warm([Wish(fact, [part[:2] for part in parts])])
     assert pool.drive_of(fact, 0).reads == [[(0, 4016), (4096, 2 * BLOCK)]]
     assert pool.reader.from_cache(fact, parts, into) == []
     assert into == b"".join(payload[start : start + size] for start, size, _ in parts)

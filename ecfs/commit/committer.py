@@ -105,14 +105,17 @@ class Committer:
 
     # ---- freeze: one synchronous step -------------------------------------------------------------------
 
-    def freeze(self) -> Commit:
-        """Everything answered so far becomes one commit. No await: this is the moment that a crash returns to."""
+    def freeze(self, *, pins: bool) -> Commit:
+        """Everything answered so far becomes one commit. No await: this is the moment that a crash returns to.
+
+        pins: `pin` comes next.
+        """
         for stripe in self._sealer.seal_all():
             self.add_stripe(stripe)
         db, seq = self._pool.db, self._pool.seq + 1
         dead = db.files.take_dead()
         db.counters.set("stripe_counter", self._pool.next_stripe)  # below it, every id was given out (R12)
-        patchset = db.freeze(seq)
+        patchset = db.freeze(seq, pins=pins)
         stripes, self._unfrozen = self._unfrozen, []
         self.add_events()
         outcome, self._outcome = self._outcome, Outcome()
@@ -135,12 +138,14 @@ class Committer:
         await self._append(commit)
         self._acknowledge(commit)
 
-    def _need(self, commit: Commit) -> None:
+    def _need(self, commit: Commit) -> list[Member]:
+        """The targets, if they are enough."""
         if self._members.fenced:
             raise FencedError("this process will not write again")
-        have = len(self._targets(commit))
-        if have < self._members.need:
-            raise StalledError(f"only {have} drives can be written, {self._members.need} are needed")
+        targets = self._targets(commit)
+        if len(targets) < self._members.need:
+            raise StalledError(f"only {len(targets)} drives can be written, {self._members.need} are needed")
+        return targets
 
     async def _settle(self, commit: Commit) -> None:
         """Until every target has every shard, durably, or had no room for it."""
@@ -240,8 +245,7 @@ class Committer:
     async def _append_one(self, commit: Commit, record: Record) -> None:
         appended = commit.appended[record.head.hash]
         while True:
-            self._need(commit)
-            targets = self._targets(commit)
+            targets = self._need(commit)
             if all(appended.get(member.slot) == member.incarnation for member in targets):
                 return
             await self._appender.append(record, targets, appended)

@@ -272,10 +272,12 @@ class Engine:
 
     def _freeze(self) -> Commit:
         self._frozen_at = trio.current_time()
-        commit = self.committer.freeze()
+        pins = (self._want_checkpoint or self.checkpointer.is_due()) and self._may_pin()
+        commit = self.committer.freeze(pins=pins)
         self._frozen += 1
-        self._stripe_queued.set()
-        if (self._want_checkpoint or self.checkpointer.is_due()) and self._may_pin():
+        if self.committer.queue:
+            self._stripe_queued.set()
+        if pins:
             self._want_checkpoint = False
             commit.image = self._image = self.committer.pin()
         return commit

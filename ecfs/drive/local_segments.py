@@ -62,7 +62,10 @@ class Segments:
 
     def _select(self, name: str) -> Segment:
         """The segment, open from an earlier append or to be opened by this one. Idle others are let go."""
-        segment = self._open.get(name) or Segment(name)
+        segment = self._open.get(name)
+        if segment is not None and len(self._open) == 1:
+            return segment
+        segment = segment or Segment(name)
         idle = [other for other in self._open.values() if other is not segment and not other.users]
         close_soon(file for other in idle for file in other.seal())
         self._open = {other.name: other for other in self._open.values() if other not in idle}

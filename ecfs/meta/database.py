@@ -25,6 +25,8 @@ from ecfs.meta.store import Store, translated
 from ecfs.meta.types import Outcome
 
 CACHE_KIB = 32 * 1024
+COMMIT_ROWS = 2000
+"""Rows changed after which a transaction of SQLite's ends in any case: its pages are to leave the cache in time."""
 CHECKPOINT_PAGES = 2000
 """Pages of 4 KiB in the write-ahead log before a commit folds them into the file."""
 WAL_LIMIT = 64 << 20
@@ -49,7 +51,8 @@ class Database:
         self.store = Store(writer)  # for this room and its tests; others use what follows
         writer.execute("BEGIN IMMEDIATE")
         self._recorder = Recorder(writer)
-        self._rows_before = writer.total_changes()
+        self._rows_before = self._rows_committed = writer.total_changes()
+        self._pinnable = True
         stored: dict[str, int] = dict(self.store.all("SELECT name, value FROM progress"))
         self.patch_seq = stored["patch_seq"]
         """The newest record whose patchset is in this database."""
@@ -107,8 +110,10 @@ class Database:
 
     # ---- commits
 
-    def freeze(self, patch_seq: int) -> bytes:
+    def freeze(self, patch_seq: int, *, pins: bool = True) -> bytes:
         """Ends the transaction and begins the next; returns the patchset of what it changed, b"" if `is_dirty` says so.
+
+        pins: `snapshot` may come next. Else SQLite's own transaction may go on: ending it is a tenth of a small commit.
 
         If this raises, nothing of the running transaction may be called committed, and the pool must be reopened.
         """
@@ -117,11 +122,13 @@ class Database:
             self.files.flush()
             self.counters.seal()
         patchset = self._recorder.patchset()
-        self._follow(patch_seq)
+        self._follow(patch_seq, ends=pins)
         return patchset
 
     def snapshot(self) -> Snapshot:
         """Pins the state at the last freeze for a worker thread to copy. In the same step as that freeze."""
+        if not self._pinnable:
+            raise RuntimeError("the last freeze was not made to be pinned")
         try:
             return Snapshot(self._reader)
         except apsw.Error as error:
@@ -137,7 +144,7 @@ class Database:
             raise RuntimeError("replay over changes that were not frozen")
         if patchset:
             self._apply_proven(patchset)
-        self._follow(seq)
+        self._follow(seq, ends=True)
 
     def _apply_proven(self, patchset: bytes) -> None:
         try:
@@ -162,20 +169,28 @@ class Database:
                 outcomes.apply_outcome(self.store, self.ledger, outcome)
         self.outcome_seq = seq
 
-    def _follow(self, patch_seq: int) -> None:
-        """Ends the transaction, which is the end of what record `patch_seq` holds, and begins the next."""
+    def _follow(self, patch_seq: int, *, ends: bool) -> None:
+        """What record `patch_seq` holds is complete. ends: so is the transaction."""
         if patch_seq < self.patch_seq:
             raise CorruptError(f"patchset {patch_seq} after patchset {self.patch_seq}")
+        if not self._writer.in_transaction:
+            raise self.store.failed(apsw.SQLError("the transaction is gone"))
+        self.patch_seq = patch_seq
+        self._pinnable = ends
+        if ends or self._writer.total_changes() - self._rows_committed > COMMIT_ROWS:
+            self._end_transaction()
+        self._recorder.restart()
+        self._rows_before = self._writer.total_changes()
+
+    def _end_transaction(self) -> None:
         try:
             # Only here: until the transaction ends nobody reads it there.
-            self.store.run(_NOTE_PROGRESS, patch_seq, self.outcome_seq)
+            self.store.run(_NOTE_PROGRESS, self.patch_seq, self.outcome_seq)
             self._writer.execute("COMMIT")
             self._writer.execute("BEGIN IMMEDIATE")
         except apsw.Error as error:
             raise self.store.failed(error) from error
-        self.patch_seq = patch_seq
-        self._recorder.restart()
-        self._rows_before = self._writer.total_changes()
+        self._rows_committed = self._writer.total_changes()
 
     def _require_between_operations(self, what: str) -> None:
         if self.store.inside:

@@ -19,14 +19,10 @@ MAX_CALL_S = 120.0
 SMALLEST_RATE = 8 * MIB
 """Bytes per second that a call with bulk data is given time for, beyond its deadline."""
 
-# The other side is asked for a sign of life while a call is on its way, every KEEPALIVE_MS; else nothing is sent.
+# The other side is asked for a sign of life while a call is on its way, every KEEPALIVE_MS, and given KEEPALIVE_OUT_MS
+# to answer. Without calls nothing is sent.
 KEEPALIVE_MS = 2000
-CLIENT_OUT_MS = 3000
-"""What a node gives its client to answer. Another host may have the drive once it is over."""
-NODE_OUT_MS = 13_000
-"""What a client gives its node. A node that is merely slow is the pool's to judge (R5), and late after 2 s; with the
-connection it would be gone, and if it is the third one, the pool be read-only. So this is for longer than any shortage
-of processors should last."""
+KEEPALIVE_OUT_MS = 3000
 
 _BOTH: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -34,21 +30,14 @@ _BOTH: list[tuple[str, int]] = [
     ("grpc.max_metadata_size", MAX_METADATA),
     ("grpc.absolute_max_metadata_size", MAX_METADATA),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_OUT_MS),
+    # Without this one, a peer that is merely stopped, with its kernel still acknowledging, stays for a minute.
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_OUT_MS),
     ("grpc.http2.max_pings_without_data", 0),
 ]
 
-
-def _given(timeout_ms: int) -> list[tuple[str, int]]:
-    return [
-        ("grpc.keepalive_timeout_ms", timeout_ms),
-        # Without this one, a peer that is merely stopped, with its kernel still acknowledging, stays for a minute.
-        ("grpc.http2.ping_timeout_ms", timeout_ms),
-    ]
-
-
 CLIENT_OPTIONS: list[tuple[str, int]] = [
     *_BOTH,
-    *_given(NODE_OUT_MS),
     # gRPC repeats by itself what it believes never arrived. What may be repeated is ours to say.
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
@@ -62,7 +51,6 @@ CLIENT_OPTIONS: list[tuple[str, int]] = [
 
 SERVER_OPTIONS: list[tuple[str, int]] = [
     *_BOTH,
-    *_given(CLIENT_OUT_MS),
     ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 4),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.max_concurrent_streams", 64),

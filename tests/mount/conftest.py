@@ -20,7 +20,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     marks = {mark.name for mark in metafunc.definition.iter_markers()}
     kinds = [kind for kind in KINDS if kind == DIRECTORIES or "directories" not in marks]
-    late = (pytest.mark.timeout(1800), *(() if "everywhere" in marks else (pytest.mark.soak,)))
+    late = (pytest.mark.timeout(600), *(() if "everywhere" in marks else (pytest.mark.soak,)))
     metafunc.parametrize(
         "made_of",
         [

@@ -102,7 +102,7 @@ def test_three_nodes_out_refuse_changes_and_lose_nothing(six: tuple[Pool, Networ
     with working(pool) as workers:
         time.sleep(3)
         begin(net)
-        time.sleep(45)  # three that are silent are waited for until their connections are given up
+        time.sleep(20)
         assert all(clean(error) for worker in workers for error in worker.errors)
         assert any(worker.errors for worker in workers)
         with contextlib.suppress(OSError):

@@ -56,7 +56,7 @@ async def sync_for_ever(drive: Drive) -> NoReturn:
         await drive.sync()
 
 
-async def test_a_half_open_connection_is_noticed(relay: Relay, far: NodeDrive) -> None:
+async def test_a_half_open_connection_is_noticed_within_seconds(relay: Relay, far: NodeDrive) -> None:
     """The cable is out, nobody says so. Reads end by their deadline, writes when the keepalive gives up."""
     relay.frozen = True
     began = trio.current_time()
@@ -65,7 +65,7 @@ async def test_a_half_open_connection_is_noticed(relay: Relay, far: NodeDrive) -
     assert trio.current_time() - began < 2
     with pytest.raises(DriveUnreachableError):
         await far.put("s/00000002/0000000b", [b"data"])
-    assert trio.current_time() - began < 30
+    assert trio.current_time() - began < 8
     relay.frozen = False
     assert await again(far) < 6
     await far.put("s/00000002/0000000c", [b"data"])

@@ -130,12 +130,9 @@ async def test_two_reads_in_one_window_have_it_fetched_once() -> None:
     fetches = Fetches()
     ahead = ReadAhead(fetches)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ahead.fetch, 7, 0)
-        await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(ahead.fetch, 7, MIB)
-        nursery.start_soon(ahead.fetch, 8, MIB)
-        nursery.start_soon(ahead.fetch, 7, WINDOW)
-        await trio.testing.wait_all_tasks_blocked()
+        for ino, offset in ((7, 0), (7, MIB), (8, MIB), (7, WINDOW)):
+            nursery.start_soon(ahead.fetch, ino, offset)
+            await trio.testing.wait_all_tasks_blocked()
         fetches.hold.set()
     assert sorted(fetches.windows) == [(7, 0, WINDOW), (7, WINDOW, 2 * WINDOW), (8, MIB, MIB + WINDOW)]
     await ahead.fetch(7, MIB)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import sysconfig
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +51,13 @@ class Pool:
         """Nothing that was in any cache is left."""
         self.umount()
         self.mount()
+
+    def until_healthy(self, seconds: float = 120) -> None:
+        """Until drives that are back have what they missed: before that they can't stand in for others."""
+        deadline = time.monotonic() + seconds
+        while json.loads(self.ecfs("status", "--json", "mnt", status=None))["state"] != "healthy":
+            assert time.monotonic() < deadline, self.ecfs("status", "mnt", status=None)
+            time.sleep(0.2)
 
     def lose(self, *slots: int) -> None:
         for slot in slots:

@@ -73,6 +73,7 @@ def test_every_pair_of_drives_may_be_missing(pool: Pool, tree: Path) -> None:
         assert_same(tree / "json", pool.mnt / "json")
         for slot in pair:
             (pool.place.path / f"away{slot}").rename(pool.drive(slot))
+        pool.until_healthy()
         pool.umount()
     assert "healthy" in pool.ecfs("scrub", "drives")
 

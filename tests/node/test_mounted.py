@@ -44,9 +44,6 @@ class NodePool(Pool):
     def status(self) -> dict[str, object]:
         return dict(json.loads(self.ecfs("status", "--json", "mnt", status=None)))
 
-    def until_healthy(self) -> None:
-        until(lambda: self.status()["state"] == "healthy", 20)
-
 
 def until(done: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,17 +23,6 @@ def six(tmp_path: Path) -> Iterator[tuple[Pool, Network]]:
         pytest.skip("network namespaces need root")
     with pool_on_network(tmp_path) as made:
         yield made
-
-
-def status(pool: Pool) -> dict[str, object]:
-    return dict(json.loads(pool.ecfs("status", "--json", "mnt", status=None)))
-
-
-def until_healthy(pool: Pool, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while status(pool)["state"] != "healthy":
-        assert time.monotonic() < deadline, pool.ecfs("status", "mnt", status=None)
-        time.sleep(0.5)
 
 
 def check_all(pool: Pool, workers: list[Worker]) -> None:
@@ -68,7 +56,7 @@ def test_up_to_two_nodes_in_bad_weather_cost_no_error(six: tuple[Pool, Network],
         time.sleep(15)
         assert_same(tree, pool.mnt / "during")
         end(net)
-        until_healthy(pool)
+        pool.until_healthy()
     assert [worker.errors for worker in workers] == [[], [], []]
     check_all(pool, workers)
     assert_same(tree, pool.mnt / "during")
@@ -84,7 +72,7 @@ def test_one_cable_after_the_other(six: tuple[Pool, Network]) -> None:
         net.pull(4)
         time.sleep(15)
         net.plug(1, 4)
-        until_healthy(pool)
+        pool.until_healthy()
     assert [worker.errors for worker in workers] == [[], [], []]
     check_all(pool, workers)
 
@@ -109,7 +97,7 @@ def test_three_nodes_out_refuse_changes_and_lose_nothing(six: tuple[Pool, Networ
             (pool.mnt / "refused").write_bytes(b"data")
         before = [len(worker.acknowledged) for worker in workers]
         end(net)
-        until_healthy(pool)
+        pool.until_healthy()
         deadline = time.monotonic() + 60
         while any(len(w.acknowledged) <= count for w, count in zip(workers, before, strict=True)):
             assert time.monotonic() < deadline, "work went on by itself"

@@ -16,7 +16,6 @@ import pytest
 
 from tests.mount.real import Pool
 from tests.node.network import Machines, Network, is_root, pool_on_network
-from tests.node.test_network import until_healthy
 from tests.node.workers import Files, Worker
 
 pytestmark = [pytest.mark.mount, pytest.mark.soak, pytest.mark.timeout(600)]
@@ -91,7 +90,7 @@ def test_a_node_falls_silent_under_a_writer_and_a_reader(six: tuple[Pool, Networ
         time.sleep(PATIENCE_S)
         longest = [worker.take_longest() for worker in workers]
         WAYS[way].end(net, net.nodes, slot)
-        until_healthy(pool)
+        pool.until_healthy()
         back = [worker.take_longest() for worker in workers]
         print(f"{way}, node {slot}: " + "; ".join(
             f"{type(worker).__name__} {stall:.2f} s (before {usual:.2f}, when it came back {late:.2f})"

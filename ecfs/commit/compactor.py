@@ -6,12 +6,15 @@ The old stripes die by that commit like any other.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import trio
 
 from ecfs.commit.sealer import Moved
+from ecfs.commit.tidier import IDLE_S, Tidier
 from ecfs.errors import CorruptError, EcfsError, StripeLostError
 
 if TYPE_CHECKING:
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 PAUSE_S = 0.5
 """Between two looks whether there is something to do."""
 ALMOST_LIVE = 0.95
+STRIPES_AT_ONCE = 3
+"""Written in one go: the more, the less of a file lies between what is in one of them. Held in memory."""
+MOST_STRIPES = 64
 
 
 class Compactor:
@@ -29,6 +35,7 @@ class Compactor:
         self._engine = engine
         self._wake = trio.Event()
         self._hopeless: set[int] = set()
+        self._tidier = Tidier(engine, self)
         self.moved_bytes = 0
         """Payload written anew so far; what programs wrote is `Engine.bytes_written`."""
 
@@ -37,11 +44,17 @@ class Compactor:
 
     async def run(self) -> None:
         while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
+            with trio.move_on_after(IDLE_S if self._tidier.has_work else math.inf):
+                await self._wake.wait()
+            woken, self._wake = self._wake.is_set(), trio.Event()
             await trio.sleep(PAUSE_S)
             try:
-                await self._work()
+                if woken:
+                    await self._work()
+                while self._tidier.is_time():
+                    if await self._tidier.tidy_once():
+                        await self._engine.sync()
+                        await self._work()
             except EcfsError:
                 continue  # stalled, full or undecodable: looked at again after the next commit
 
@@ -49,7 +62,7 @@ class Compactor:
         while self._is_wasteful() and await self.compact_once():
             await self._engine.sync()
         files, settings = self._engine.db.files, self._engine.pool.settings
-        while files.inline_total > settings.pack_inline_at and self.pack_inline():
+        while files.inline_total > settings.pack_inline_at and await self.pack_inline():
             await self._engine.sync()
 
     def _is_wasteful(self) -> bool:
@@ -63,23 +76,24 @@ class Compactor:
         return slack if usable is None else min(slack, usable.total // 16)
 
     async def compact_once(self, *, urgent: bool = False) -> bool:
-        """Move the live bytes of the deadest stripes into one new one. False if nothing was worth it."""
+        """Move the live bytes of the deadest stripes into a few new ones. False if nothing was worth it."""
         threshold = ALMOST_LIVE if urgent else self._engine.pool.settings.compact_below
-        rows = self._engine.db.files.stripes_by_liveness(32)
+        rows = self._engine.db.files.stripes_by_liveness(MOST_STRIPES)
         chosen = [r.stripe for r in rows if r.live < threshold * r.length and r.stripe not in self._hopeless]
+        room = self._engine.pool.settings.stripe_size * (1 if urgent else STRIPES_AT_ONCE)
         with ExitStack() as pins:
             moved: list[Moved] = []
-            size = 0
             for stripe in chosen:
-                if size >= self._engine.pool.settings.stripe_size:
-                    break
                 pins.enter_context(self._engine.pool.pins.pin(stripe))
                 pieces = await self._gather(stripe)
-                moved += pieces
-                size += sum(len(piece.data) for piece in pieces)
-            return self._swap(moved)
+                while pieces and (len(pieces[0].data) <= room or not moved):
+                    room -= len(pieces[0].data)
+                    moved.append(pieces.pop(0))
+                if pieces or room <= 0:
+                    break  # what is left of this one stays, and is the deadest next time
+            return await self.swap(moved)
 
-    def pack_inline(self) -> bool:
+    async def pack_inline(self) -> bool:
         """Move the oldest inline blobs into one stripe. False if there is nothing to move."""
         moved: list[Moved] = []
         size = 0
@@ -88,7 +102,7 @@ class Compactor:
                 break
             moved.append(Moved(extent, self._engine.files.read_inline(extent)))
             size += extent.length
-        return self._swap(moved)
+        return await self.swap(moved)
 
     async def _gather(self, stripe: int) -> list[Moved]:
         """What is live in a stripe. Looked up after the read: what died meanwhile need not be moved."""
@@ -102,12 +116,30 @@ class Compactor:
             for extent in self._engine.db.files.extents_of(stripe)
         ]
 
-    def _swap(self, moved: list[Moved]) -> bool:
+    async def swap(self, moved: list[Moved]) -> bool:
+        """Write them anew in the files' order, some neighbours as one. False if nothing is where it was read."""
         moved.sort(key=lambda piece: (piece.extent.ino, piece.extent.offset))
-        stripe = self._engine.sealer.repack(moved)
-        if stripe is None:
-            return False
-        self.moved_bytes += len(stripe.payload)
-        self._engine.queue_stripe(stripe)
-        self._engine.changed()
-        return True
+        swapped = False
+        for group in _groups(moved, self._engine.pool.settings.stripe_size):
+            stripe = self._engine.sealer.repack(group)
+            if stripe is not None:
+                swapped = True
+                self.moved_bytes += len(stripe.payload)
+                self._engine.queue_stripe(stripe)
+                self._engine.changed()
+            await trio.lowlevel.checkpoint()  # a thousand rows take a while, and programs wait
+        return swapped
+
+
+def _groups(moved: list[Moved], size: int) -> Iterator[list[Moved]]:
+    """As many as fit into a stripe."""
+    group: list[Moved] = []
+    room = size
+    for piece in moved:
+        if group and len(piece.data) > room:
+            yield group
+            group, room = [], size
+        group.append(piece)
+        room -= len(piece.data)
+    if group:
+        yield group

@@ -49,6 +49,8 @@ class Engine:
         self.committed = 0
         """Commits that were finished."""
         self.last_commit_ns = 0
+        self.ending = False
+        """`close` was called: nothing new is begun."""
         self.last_use = 0.0
         """When programs last read or changed something, as trio counts seconds."""
         self.commit_time = Histogram()
@@ -360,7 +362,7 @@ class Engine:
     async def close(self) -> bool:
         """Commit all, write a checkpoint, stop. False if something could not be made durable (R6): then no
         checkpoint was written and the drives hold the last good state."""
-        clean = False
+        clean, self.ending = False, True
         if not self.pool.settings.read_only and not self.fenced:
             clean = await self._last_commit()
         if self._nursery is not None:

@@ -33,6 +33,7 @@ FILES = 64
 class _Window:
     """Bytes [lo, hi) of a file that are being fetched; hi is where it ended, once it is done."""
 
+    ino: int
     lo: int
     hi: int
     done: trio.Event = field(default_factory=trio.Event)
@@ -47,7 +48,7 @@ class ReadAhead:
     def __init__(self, fetch: Callable[[int, int, int], Awaitable[int]]) -> None:
         self._fetch = fetch
         self._ends: OrderedDict[int, int] = OrderedDict()
-        self._running: dict[int, _Window] = {}
+        self._running: list[_Window] = []  # as many as requests of the kernel at most
 
     def is_in_order(self, ino: int, offset: int, length: int) -> bool:
         """Whether this read goes on where one ended a moment ago. To be told of every read of a file in pieces."""
@@ -59,17 +60,20 @@ class ReadAhead:
 
     async def fetch(self, ino: int, offset: int) -> None:
         """Return when the window that a read at `offset` begins, or lies in, has been fetched as far as it could be."""
-        while (running := self._running.get(ino)) is not None and running.lo <= offset < running.hi:
+        while (running := self._covering(ino, offset)) is not None:
             await running.done.wait()
             if offset < running.hi:
                 return
-        window = self._running[ino] = _Window(offset, offset + WINDOW)
+        window = _Window(ino, offset, offset + WINDOW)
+        self._running.append(window)
         try:
             window.hi = await self._fetch(ino, window.lo, window.hi)
         finally:
+            self._running.remove(window)
             window.done.set()
-            if self._running.get(ino) is window:
-                del self._running[ino]
+
+    def _covering(self, ino: int, offset: int) -> _Window | None:
+        return next((each for each in self._running if each.ino == ino and each.lo <= offset < each.hi), None)
 
 
 def is_fragmented(pieces: int, length: int) -> bool:

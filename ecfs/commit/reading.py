@@ -6,7 +6,7 @@ one can't pull it away under the read (R13).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -72,7 +72,7 @@ class FileReader:
             if in_order and is_fragmented(sum(len(load.parts) for load in left), length):
                 await self._ahead.fetch(ino, offset)
                 left = self._from_cache(left, answer)
-            await few_at_a_time(STRIPES_AT_ONCE, [partial(self._load_into, load, answer) for load in left])
+            await self._load_all(left, answer)
         for at, piece in overlay:
             answer[at - offset : at - offset + len(piece)] = piece
         return bytes(answer)
@@ -156,6 +156,20 @@ class FileReader:
     async def _whole(self, load: Load) -> bytes:
         (offset, length, _), fact = load.parts[0], load.fact
         return await self._pool.reader.read(fact, offset, length, self._avoid(fact))
+
+    async def gather(self, ino: int, lo: int, hi: int) -> tuple[list[Extent], bytearray]:
+        """The extents in [lo, hi), and its bytes as they say, without what is dirty. Raises as `read` does."""
+        await self._warm(ino, lo, hi)
+        extents, data = self._pool.db.files.extents(ino, lo, hi), bytearray(hi - lo)
+        with ExitStack() as pins:
+            loads, here = self._plan(extents, lo, pins)
+            for into, payload in here:
+                data[into : into + len(payload)] = payload
+            await self._load_all(self._from_cache(loads, data), data)
+        return extents, data
+
+    async def _load_all(self, loads: Sequence[Load], answer: bytearray) -> None:
+        await few_at_a_time(STRIPES_AT_ONCE, [partial(self._load_into, load, answer) for load in loads])
 
     async def _load_into(self, load: Load, answer: bytearray) -> None:
         await self._pool.reader.read_parts(load.fact, load.parts, answer, self._avoid(load.fact))

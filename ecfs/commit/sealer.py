@@ -6,10 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ecfs.commit.dirty import Dirty
+from ecfs.commit.readahead import SMALL
 from ecfs.commit.sealed import SealedStripe, SealedStripes
 from ecfs.geometry import stripe_id
 from ecfs.journal.opened import OpenedPool
 from ecfs.meta import Extent
+
+FILES = 1024
+"""How many files with pieces are remembered: the newest."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Sealer:
         self._db = pool.db
         self._dirty = dirty
         self._sealed = sealed
+        self.scattered: dict[int, int] = {}
+        """Bytes that were written in small pieces inside of files, by inode; `Tidier` takes from it."""
 
     def allocate(self) -> int:
         """The next stripe id. Ids of a crashed epoch are never used again, so the counter need not be durable."""
@@ -66,7 +72,14 @@ class Sealer:
         for ino, offset, length in _merged(runs):
             self._db.files.put_extent(ino, offset, length, stripe.id, at)
             at += length
+            if offset and length < SMALL:
+                self._note_piece(ino, length)
         return stripe
+
+    def _note_piece(self, ino: int, length: int) -> None:
+        self.scattered[ino] = self.scattered.get(ino, 0) + length
+        if len(self.scattered) > FILES:
+            del self.scattered[next(iter(self.scattered))]
 
     def _new(self, pieces: Iterable[bytes]) -> SealedStripe:
         stripe = SealedStripe(self.allocate(), b"".join(pieces))
@@ -81,14 +94,39 @@ class Sealer:
         if not moved:
             return None
         number, at, swapped = self.allocate(), 0, False
-        for piece in moved:
-            swapped |= self._db.files.replace_source(piece.extent, number, at)
-            at += len(piece.data)
+        for run in _neighbours(moved):
+            swapped |= self._point(run, number, at)
+            at += sum(len(piece.data) for piece in run)
         if not swapped:
             return None
         stripe = SealedStripe(number, b"".join(piece.data for piece in moved))
         self._sealed.add(stripe)
         return stripe
+
+    def _point(self, run: list[Moved], number: int, at: int) -> bool:
+        """Point neighbouring extents at a stripe: as one, if no byte lies elsewhere by now. False if none was."""
+        files, first, last = self._db.files, run[0].extent, run[-1].extent
+        if len(run) > 1 and files.extents(first.ino, first.offset, last.end) == [piece.extent for piece in run]:
+            files.put_extent(first.ino, first.offset, last.end - first.offset, number, at)
+            return True
+        swapped = False
+        for piece in run:
+            swapped |= files.replace_source(piece.extent, number, at)
+            at += len(piece.data)
+        return swapped
+
+
+def _neighbours(moved: list[Moved]) -> Iterable[list[Moved]]:
+    """Runs of pieces that lie one behind the other in a file."""
+    run: list[Moved] = []
+    for piece in moved:
+        before = run[-1].extent if run else None
+        if before is not None and (before.ino, before.end) != piece.extent[:2]:
+            yield run
+            run = []
+        run.append(piece)
+    if run:
+        yield run
 
 
 def _merged(runs: list[tuple[int, int, bytes]]) -> Iterable[tuple[int, int, int]]:

@@ -82,7 +82,11 @@ class PoolCollector(Collector):
         yield _counter("ecfs_read_bytes", "Bytes of files read by programs.", source.engine.bytes_read)
         yield _counter("ecfs_written_bytes", "Bytes of files written by programs.", source.engine.bytes_written)
         moved = source.engine.compactor.moved_bytes
-        yield _counter("ecfs_compacted_bytes", "Bytes of files written anew to win back space.", moved)
+        yield _counter(
+            "ecfs_compacted_bytes",
+            "Bytes of files written anew: to win back space, and to bring pieces together.",
+            moved,
+        )
         yield histograms("ecfs_loop_delay_seconds", "How late the event loop ran.", (), [((), self._view.late)])
 
     def _answers(self) -> Iterator[Metric]:

@@ -89,7 +89,7 @@ async def packing(recording: Recording) -> None:
             await client.do(Step("write", number, 0, 2 + 7 * number))
             await client.do(Step("fsync"))
         with recording.recorded():
-            mount.engine.compactor.pack_inline()
+            await mount.engine.compactor.pack_inline()
             await client.do(Step("write", 1, 0, 2))
             await client.do(Step("fsync"))
             await mount.engine.reaper.drain()

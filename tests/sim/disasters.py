@@ -69,7 +69,7 @@ class Disasters:
         await mount.engine.compactor.compact_once(urgent=bool(step.a % 2))
 
     async def do_pack(self, step: Step, mount: Mount) -> None:
-        mount.engine.compactor.pack_inline()
+        await mount.engine.compactor.pack_inline()
 
     # ---- drives that go and come ------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ class Verdict:
 
 def run_tests(root: Path, tests: tuple[str, ...]) -> tuple[str, str]:
     """What pytest says of a tree; the first failure."""
-    environment = os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"PYTHONPATH": str(root)}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]
     there = [part for part in command if not part.startswith("tests/") or (root / part).exists()]
     try:

@@ -9,14 +9,13 @@ from tests.mutants.table import Fault
 
 ROOT = Path(__file__).parent.parent.parent
 PARTS = ("ecfs", "tests", "pyproject.toml", "Makefile", "docs", "README.md")
-SKIP = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 
 def copy_tree(where: Path) -> None:
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(source, where / part, ignore=SKIP)
+            shutil.copytree(source, where / part)  # compiled files too: half of a short run would be compiling
         else:
             shutil.copy(source, where / part)
 

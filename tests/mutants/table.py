@@ -20,7 +20,7 @@ class Fault:
 
 
 LOCAL = ("tests/drive/test_local.py", "tests/drive/test_local_fence.py", "tests/drive/test_power_cut.py")
-COMMIT = ("tests/unit/commit", "tests/rules/test_commit_rules.py")
+COMMIT = ("tests/unit/commit/test_engine.py", "tests/unit/commit/test_appending.py", "tests/rules/test_commit_rules.py")
 HISTORY = ("tests/rules/test_history_rules.py", "tests/rules/test_clones.py")
 CHECKPOINTS = ("tests/rules/test_checkpoint_rules.py",)
 SHARDS = ("tests/unit/test_shard.py",)

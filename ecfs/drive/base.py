@@ -128,8 +128,6 @@ class Capabilities:
     deadline_s: float
     lockable: bool
     """True where `attach` excludes every other process by itself."""
-    counts_for_commit: bool = True
-    """False for a store without conditional create: it may hold shards but never counts for m + 1 (R24)."""
 
 
 class Drive(ABC):

@@ -66,7 +66,6 @@ class BucketDrive(Drive):
         self._objects: Objects | None = None
         self._log: Log | None = None
         self._exclusive = False
-        self._conditional = True
         self._writer: Writer | None = None
         self._prepared: set[str] = set()
         self._sealed: set[str] = set()
@@ -77,7 +76,7 @@ class BucketDrive(Drive):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(deadline_s=DEADLINE_S, lockable=False, counts_for_commit=self._conditional)
+        return Capabilities(deadline_s=DEADLINE_S, lockable=False)
 
     @property
     def abandoned(self) -> int:
@@ -101,9 +100,8 @@ class BucketDrive(Drive):
         return log
 
     def _demand_conditional(self) -> None:
-        """R24: a store that creates a name twice can't keep two writers apart, and its copies must not count."""
-        self._conditional = self._creates_once(f"{TEST}{self._token()}")
-        if not self._conditional:
+        """R24: a store that creates a name twice can't keep two writers apart: it is not used at all."""
+        if not self._creates_once(f"{TEST}{self._token()}"):
             raise DriveWrongError("the store has no conditional create (If-None-Match), without which it is unsafe")
 
     def _creates_once(self, name: str) -> bool:

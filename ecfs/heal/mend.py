@@ -5,7 +5,7 @@ A shard counts as repaired only when it was read back where it lies, and its str
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -64,7 +64,9 @@ class Mender:
     async def mend(self, jobs: Iterable[Job]) -> list[Mended]:
         """Returns one result per stripe that somebody still needs. Raises StalledError, FencedError."""
         async with self._lock:  # one at a time: the new list of gaps is made from the old one
-            results = await self._first_pass(jobs)
+            results = await self._look(jobs)
+            await self._note_bad(results)
+            await self._at_most(AT_ONCE, [partial(self._rebuild, result) for result in results if result.bad])
             await self._sync(results)
             await together(partial(self._reread, result) for result in results if result.put)
             await self._record(results)
@@ -72,20 +74,38 @@ class Mender:
 
     # ---- look, rebuild, put -----------------------------------------------------------------------------
 
-    async def _first_pass(self, jobs: Iterable[Job]) -> list[Mended]:
+    async def _at_most(self, count: int, calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
+        limit = trio.CapacityLimiter(count)
+
+        async def one(call: Callable[[], Awaitable[None]]) -> None:
+            async with limit:
+                await call()
+
+        await together([partial(one, call) for call in calls])
+
+    async def _look(self, jobs: Iterable[Job]) -> list[Mended]:
         results: list[Mended] = []
-        limit = trio.CapacityLimiter(AT_ONCE)
 
         async def one(job: Job) -> None:
-            async with limit:
-                result = await self._mend_one(*job)
+            result = await self._look_at(*job)
             if result is not None:
                 results.append(result)
 
-        await together(partial(one, job) for job in jobs)
+        await self._at_most(AT_ONCE, [partial(one, job) for job in jobs])
         return results
 
-    async def _mend_one(self, stripe: int, slots: frozenset[int]) -> Mended | None:
+    async def _note_bad(self, results: list[Mended]) -> None:
+        """The ledger knows before anything is put: until a sync has covered the new shard a crash may bring back the
+        old one, and what is read meanwhile, from a cache, would look whole."""
+        masks, new = self._ctx.pool.db.ledger.masks, []
+        for result in results:
+            if result.bad and self._ctx.fact(result.stripe) is not None:
+                known = masks(result.stripe).missing
+                new += [(result.stripe, slot) for slot in result.bad if not known >> slot & 1]
+        if new:
+            await self._ctx.engine.record(Outcome(missing=new))
+
+    async def _look_at(self, stripe: int, slots: frozenset[int]) -> Mended | None:
         with self._ctx.pool.pins.pin(stripe):
             fact = self._ctx.fact(stripe)
             if fact is None:
@@ -98,8 +118,6 @@ class Mender:
                     # Should it be readable all the same, then from a cache: the sync that was to cover it failed (R21).
                     result.bad[member.slot] = ShardMissingError("was never made durable", slot=member.slot)
             await together(partial(self._check, fact, m, result) for m in members if m.slot not in result.bad)
-            if result.bad and self._ctx.fact(stripe) is not None:
-                await self._rebuild(fact, result)
             return result
 
     async def _check(self, fact: StripeFact, member: Member, result: Mended) -> None:
@@ -117,9 +135,13 @@ class Mender:
         except DriveError as error:
             pool.members.drive_failed(member.slot, error)
 
-    async def _rebuild(self, fact: StripeFact, result: Mended) -> None:
-        shards = self._from_memory(fact, result) or await self._from_drives(fact, result)
-        await together(partial(self._put, fact, slot, buffers, result) for slot, buffers in shards.items())
+    async def _rebuild(self, result: Mended) -> None:
+        with self._ctx.pool.pins.pin(result.stripe):
+            fact = self._ctx.fact(result.stripe)
+            if fact is None:
+                return
+            shards = self._from_memory(fact, result) or await self._from_drives(fact, result)
+            await together(partial(self._put, fact, slot, buffers, result) for slot, buffers in shards.items())
 
     def _from_memory(self, fact: StripeFact, result: Mended) -> dict[int, list[Buffer]]:
         """What was committed without some drives may still be in memory: it needs no other drive then (R5)."""

@@ -448,6 +448,13 @@ FAULTS = [
         LIMITS,
     ),
     Fault(
+        "what was found bad is not in the ledger before its repair",
+        "ecfs/heal/mend.py",
+        "            await self._note_bad(results)\n",
+        "",
+        ("tests/unit/heal/test_damage.py", "-k", "known_until"),
+    ),
+    Fault(
         "the drill believes what it read",
         "ecfs/heal/prove.py",
         "        if bytes(data) != encoded.fragments[index][FRAGMENT_HEADER:]:",
@@ -571,7 +578,7 @@ FAULTS = [
     Fault(
         "R24 a store that creates a name twice is used",
         "ecfs/drive/bucket.py",
-        "        if not self._conditional:",
+        "        if not self._creates_once(f\"{TEST}{self._token()}\"):",
         "        if False:",
         ("tests/drive/test_bucket.py",),
     ),

@@ -15,6 +15,7 @@ from tests.sim.client import Client
 from tests.sim.disasters import Disasters
 from tests.sim.healing import Healing, check_ledger
 from tests.sim.history import History, Violation, read_tree
+from tests.sim.looking import Looking
 from tests.sim.model import ROOT, Moment, Tree, new_model
 from tests.sim.rivals import Rivals
 from tests.sim.steps import FILE_OPERATIONS, HEALING, Step
@@ -46,6 +47,7 @@ class Driver:
         self.mount: Mount | None = None
         self.disasters = Disasters(world)
         self.healing = Healing(world)
+        self.looking = Looking(world)
         self.calamities = Calamities(world, self.history)
         self.rivals = Rivals(world, self.history, self.model)
         self._contest: Step | None = None
@@ -122,7 +124,7 @@ class Driver:
         self.world.suspects.update(missing)
         for place in self.world.places:
             self.world.stores[place].reachable = place not in missing
-        async with self.world.mounted() as mount:
+        async with self.world.mounted(go_on=self.world.chance.random() < 0.7) as mount:
             await self._judge(mount, f"a mount without places {missing}")
             self.leave_cleanly, self.mount = True, mount
             async with trio.open_nursery() as background:
@@ -178,7 +180,9 @@ class Driver:
             background.start_soon(client.do, step)
 
     async def _meddle(self, step: Step, mount: Mount, background: trio.Nursery) -> None:
-        part = self.healing if step.kind in HEALING else self.disasters
+        part: Looking | Healing | Disasters = self.healing if step.kind in HEALING else self.disasters
+        if step.kind == "status":
+            part = self.looking
         self.world.done[step.kind] += 1
         if step.wait or step.kind not in IN_BACKGROUND:
             await part.do(step, mount)
@@ -192,7 +196,7 @@ class Driver:
 
     async def _leave(self, mount: Mount) -> None:
         number = self.history.newest
-        clean = await mount.engine.close()
+        clean = await mount.close()
         if clean:
             self.history.durable(number)
         elif not self.world.reasons:
@@ -207,7 +211,7 @@ class Driver:
             await self._judge(mount, "the end")
             await self.healing.mend(mount)
             await self._judge(mount, "the end, mended")
-            if not await mount.engine.close():
+            if not await mount.close():
                 raise Violation("the last close could not make everything durable")
         self.world.kill()
         for pair in combinations(self.world.places, self.world.geometry.m):

@@ -9,7 +9,7 @@ import trio
 
 from ecfs.drive.shards import check_whole_shard
 from ecfs.errors import EcfsError, RefusedError
-from ecfs.heal.report import LOST, ScrubReport
+from ecfs.heal.report import LOST, ScrubProgress, ScrubReport
 from ecfs.shard import shard_key
 from tests.sim.disasters import place_of, settled, until
 from tests.sim.history import Violation
@@ -27,6 +27,8 @@ class Healing:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.begun: dict[int, int] = {}
+        """slot → the place of a replacement that did not come to its end."""
 
     async def do(self, step: Step, mount: Mount) -> None:
         await getattr(self, f"do_{step.kind}")(step, mount)
@@ -34,7 +36,9 @@ class Healing:
     async def do_scrub(self, step: Step, mount: Mount) -> None:
         """While whatever goes on goes on. It may be interrupted; it may not do harm."""
         try:
-            report = await mount.healer.scrub(dry_run=step.a % 5 == 0, rate=[None, 1e6, 1e8][step.b % 3])
+            report = await mount.healer.scrub(
+                dry_run=step.a % 5 == 0, rate=[None, 1e5, 1e6, 1e8][step.b % 4], progress=Watcher()
+            )
         except EcfsError as error:
             self.world.done[f"scrub: {type(error).__name__}"] += 1
             return
@@ -68,15 +72,36 @@ class Healing:
         old = self.world.places[slot]
         if old in self.world.harmable():
             self.world.suspects.add(old)
-            await self._replace(mount, slot)
+            await self._replace(mount, slot, begun=self.begun.get(slot) if step.c % 4 else None)
 
-    async def _replace(self, mount: Mount, slot: int) -> None:
-        world, new = self.world, self.world.new_place()
+    async def _replace(self, mount: Mount, slot: int, begun: int | None = None) -> None:
+        """begun: a place that an earlier replacement of the slot came to fill in part, to go on with."""
+        world = self.world
+        new = world.new_place() if begun is None else begun
+        self.begun[slot] = new
         try:
-            await mount.healer.replace(slot, f"memory:{new}")
+            await mount.healer.replace(slot, f"memory:{new}", progress=Watcher())
         except EcfsError as error:
             world.done[f"replace: {type(error).__name__}"] += 1
         self.adopt_places(mount)
+        if new in world.places:
+            del self.begun[slot]
+            world.done["replace: gone on with"] += begun is not None
+
+    async def do_mistake(self, step: Step, mount: Mount) -> None:
+        """What people mistype: a slot that there is not, the place of another drive, one that is not empty."""
+        world, slot = self.world, step.b % self.world.geometry.n
+        other = world.places[(slot + 1) % world.geometry.n]
+        full = world.new_place()
+        world.stores[full].exists = True
+        world.stores[full].write("s/00000001/00000001", b"somebody's")
+        slot, place = [(world.geometry.n, full), (slot, other), (slot, full)][step.a % 3]
+        try:
+            await mount.healer.replace(slot, f"memory:{place}")
+        except EcfsError as error:
+            world.done[f"mistake: {type(error).__name__}"] += 1
+        else:
+            raise Violation(f"drive {slot} was replaced by place {place}, which is taken")
 
     def adopt_places(self, mount: Mount) -> None:
         """What `pool.toml` says after a replacement: where the drives are now. A new place is as suspect as the old."""
@@ -184,3 +209,17 @@ def check_ledger(world: World, mount: Mount) -> None:
             continue
         if shard_key("s", stripe) not in world.stores[place].names:
             raise Violation(f"the ledger counts on stripe {stripe:016x} on drive {slot}, which has no such shard")
+
+
+class Watcher:
+    """Looks at the progress of a scrub: it may not run backwards, nor past its end."""
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    def __call__(self, progress: ScrubProgress) -> None:
+        if not self._done <= progress.bytes_done <= progress.bytes_total:
+            raise Violation(f"progress goes from {self._done} to {progress.bytes_done} of {progress.bytes_total}")
+        if progress.eta_s is not None and progress.eta_s < 0:
+            raise Violation(f"{progress.eta_s} s are left")
+        self._done = progress.bytes_done

@@ -69,6 +69,13 @@ class Mount:
     fs: FileSystem
     healer: Healer
     drives: list[SimDrive]
+    healing: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    async def close(self) -> bool:
+        """As an unmount: heal ends first, it would go on recording what it repaired. False if not all is durable."""
+        self.healer.stop()
+        self.healing.cancel()
+        return await self.engine.close()
 
 
 @dataclass
@@ -194,8 +201,9 @@ class World:
         self.pool_id = await create_pool(drives, self.geometry, clock=self.clock, scratch=self.scratch)
 
     @asynccontextmanager
-    async def mounted(self, *, accept_loss: bool = False) -> AsyncIterator[Mount]:
-        """A process that opens the pool, serves it until the block ends, and is then killed."""
+    async def mounted(self, *, accept_loss: bool = False, go_on: bool = False) -> AsyncIterator[Mount]:
+        """A process that opens the pool, serves it until the block ends, and is then killed. go_on: also with a scrub
+        that the last one left unfinished."""
         drives = [self.handle(place) for place in self.places]
         opened = await open_pool(
             [self.wrapped(drive) for drive in drives],
@@ -213,7 +221,7 @@ class World:
             async with trio.open_nursery() as nursery:
                 await nursery.start(engine.run)
                 await mount.fs.clean_orphans()
-                await nursery.start(mount.healer.run)
+                await nursery.start(self._heal, mount, go_on)
                 yield mount
                 nursery.cancel_scope.cancel()
         finally:
@@ -236,6 +244,10 @@ class World:
             for drive in drives:
                 await drive.close()
             opened.db.close()
+
+    async def _heal(self, mount: Mount, go_on: bool, task_status: trio.TaskStatus[None]) -> None:
+        with mount.healing:
+            await mount.healer.run(go_on=go_on, task_status=task_status)
 
     def _healer(self, engine: Engine) -> Healer:
         return Healer(engine, self.open_drive, self.urls)

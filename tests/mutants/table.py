@@ -194,8 +194,8 @@ FAULTS = [
     Fault(
         "R5 a commit goes on with too few drives",
         COMMITTER,
-        "        if have < self._members.need:",
-        "        if have < self._members.need - 1:",
+        "        if len(targets) < self._members.need:",
+        "        if len(targets) < self._members.need - 1:",
         (*COMMIT, *ERRORS),
     ),
     Fault(
@@ -236,9 +236,9 @@ FAULTS = [
     Fault(
         "stripes are deleted before the commit that killed them",
         "ecfs/commit/engine.py",
-        "        commit = self.committer.freeze()\n        self._frozen += 1",
-        "        commit = self.committer.freeze()\n        self.reaper.bury(list(commit.dead), had_fact=False)\n"
-        "        self._frozen += 1",
+        "        commit = self.committer.freeze(pins=pins)\n        self._frozen += 1",
+        "        commit = self.committer.freeze(pins=pins)\n"
+        "        self.reaper.bury(list(commit.dead), had_fact=False)\n        self._frozen += 1",
         COMMIT,
     ),
     Fault(
@@ -566,7 +566,7 @@ FAULTS = [
         "ecfs/mount/patience.py",
         "LEAVING_S if leaving else",
         "0.0 if leaving else",
-        ("tests/mount/test_lifecycle.py", "-k", "waits"),
+        ("tests/unit/test_patience.py",),
     ),
     Fault(
         "R18 a rebuild forgets the rest of a range",
@@ -578,7 +578,7 @@ FAULTS = [
     Fault(
         "R24 a store that creates a name twice is used",
         "ecfs/drive/bucket.py",
-        "        if not self._creates_once(f\"{TEST}{self._token()}\"):",
+        '        if not self._creates_once(f"{TEST}{self._token()}"):',
         "        if False:",
         ("tests/drive/test_bucket.py",),
     ),

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from ecfs.journal.record import Found, scan
+from ecfs.shard import HEADER_LENGTH, parse_header
 from tests.rescue.pools import PROGRAM, DiskPool, contents, put, rescue, seed_bytes, sync
 
 MIB = 1 << 20
@@ -115,6 +116,19 @@ def test_damage_on_every_drive_but_in_different_places(sample: Sample, drives: l
     assert "d0: " in result.stdout
 
 
+SWAPPED = "of the same place of another stripe"
+
+
+def full_shards(drives: Path) -> list[Path]:
+    return [path for drive in sorted(drives.iterdir()) for path in stripes_of(drive, FULL)]
+
+
+def same_place(one: Path, other: Path) -> bool:
+    """Shards of different stripes that nothing but the header tells apart: right in themselves, of one index."""
+    header, another = (parse_header(path.read_bytes()[:HEADER_LENGTH]) for path in (one, other))
+    return header.index == another.index and header.content_hash != another.content_hash
+
+
 def spoil_shard(how: str, drive: Path) -> None:
     first, second, *_ = stripes_of(drive, FULL)
     if how == "gone":
@@ -124,11 +138,13 @@ def spoil_shard(how: str, drive: Path) -> None:
         first.mkdir()
     elif how == "of another stripe":
         shutil.copy(second, first)
+    elif how == SWAPPED:
+        shutil.copy(next(path for path in full_shards(drive.parent) if same_place(first, path)), first)
     else:
         os.truncate(first, {"cut": 70_000, "longer": FULL + 1, "empty": 0}[how])
 
 
-@pytest.mark.parametrize("how", ["cut", "longer", "empty", "a folder", "of another stripe", "gone"])
+@pytest.mark.parametrize("how", ["cut", "longer", "empty", "a folder", "of another stripe", "gone", SWAPPED])
 def test_shards_that_are_none(sample: Sample, drives: list[Path], how: str, tmp_path: Path) -> None:
     spoil_shard(how, drives[1])
     spoil_shard(how, drives[4])

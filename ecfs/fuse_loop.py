@@ -34,20 +34,32 @@ class QuickLock:
     def __init__(self) -> None:
         self._held = False
         self._waiting = trio.lowlevel.ParkingLot()
+        self._parked = 0
         self.woken = 0
         """Waiting tasks that were told that it is free and have not run since."""
 
     async def __aenter__(self) -> None:
         while self._held:
-            await self._waiting.park()
-            self.woken -= 1
+            await self._park()
         self._held = True
+
+    async def _park(self) -> None:
+        self._parked += 1
+        try:
+            await self._waiting.park()
+        except BaseException:
+            self._parked -= 1
+            raise
+        self.woken -= 1
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._held = False
-        self.woken += len(self._waiting.unpark())  # should the request take long, that one takes the next ones
+        if self._parked:
+            self._parked -= 1
+            self.woken += 1
+            self._waiting.unpark()  # should the request take long, that one takes the next ones
 
 
 class PollFirst:
@@ -60,10 +72,12 @@ class PollFirst:
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
         self.lock = QuickLock()
         self._patience_s = patience_s
-        self._poll: select.poll | None = None
+        self._poll = select.poll()
         self._fd = -1
         self._taken = 0
         self._wakeup = -1
+        """The socket by which threads wake trio; -1 if it is not known."""
+        self._runnable: Callable[[], int] = _count_runnable
         self._closing = False
 
     def notify_closing(self, fd: int) -> None:
@@ -76,15 +90,20 @@ class PollFirst:
         if self._closing:
             raise trio.ClosedResourceError("the session ends")
 
-    def _watch(self, fd: int) -> select.poll:
-        if self._poll is None or fd != self._fd:
-            self._fd, self._poll = fd, select.poll()
-            self._poll.register(fd, select.POLLIN)
-            self._wakeup = _wakeup_descriptor()
-        return self._poll
+    def _watch(self, fd: int) -> None:
+        self._fd, self._poll = fd, select.poll()
+        self._poll.register(fd, select.POLLIN)
+        try:
+            runner: Any = trio._core._run.GLOBAL_RUN_CONTEXT.runner
+            self._wakeup = runner.entry_queue.wakeup.wakeup_sock.fileno()
+            self._runnable = runner.runq.__len__
+        except AttributeError:
+            pass  # another trio: that only costs some microseconds
 
     async def wait_readable(self, fd: int) -> None:
-        poll = self._watch(fd)
+        if fd != self._fd:
+            self._watch(fd)
+        poll = self._poll
         self._taken += 1
         if self._taken >= TURN:
             await self._give_way()
@@ -96,21 +115,15 @@ class PollFirst:
 
     def _is_idle(self) -> bool:
         """Nobody else could run now, but for tasks that would only find the lock taken."""
-        return self._patience_s > 0 and trio.lowlevel.current_statistics().tasks_runnable <= self.lock.woken
+        return self._patience_s > 0 and self._runnable() <= self.lock.woken
 
     def _wait_a_moment(self, fd: int) -> bool:
         watched = [fd] if self._wakeup < 0 else [fd, self._wakeup]
         return fd in select.select(watched, (), (), self._patience_s)[0]
 
 
-def _wakeup_descriptor() -> int:
-    """The socket by which threads wake trio; -1 if this trio keeps it elsewhere, which only costs some microseconds."""
-    try:
-        runner: Any = trio._core._run.GLOBAL_RUN_CONTEXT.runner
-        descriptor: int = runner.entry_queue.wakeup.wakeup_sock.fileno()
-    except AttributeError:
-        return -1
-    return descriptor
+def _count_runnable() -> int:
+    return trio.lowlevel.current_statistics().tasks_runnable
 
 
 def stand_in(patience_s: float = PATIENCE_S) -> SimpleNamespace:

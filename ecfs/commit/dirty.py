@@ -161,13 +161,20 @@ class Dirty:
     def take(self, limit: int) -> list[tuple[int, int, bytes]]:
         """Remove up to `limit` bytes, oldest file first: (ino, offset, data)."""
         taken: list[tuple[int, int, bytes]] = []
-        while limit > 0 and self._files:
-            ino, file = next(iter(self._files.items()))
+        emptied: list[int] = []
+        left = limit
+        for ino, file in self._files.items():
+            if left <= 0:
+                break
             before = file.size
-            runs = file.take(limit)
-            limit -= before - file.size
-            self._settle(ino, file, before)
-            taken += [(ino, offset, data) for offset, data in runs]
+            taken += [(ino, offset, data) for offset, data in file.take(left)]
+            left -= before - file.size
+            if not file.size:
+                emptied.append(ino)
+        self.total -= limit - left
+        # After the loop: looking for the first key over and over walks over the places of all that are gone.
+        for ino in emptied:
+            del self._files[ino]
         return taken
 
     def _settle(self, ino: int, file: DirtyFile, before: int) -> None:

@@ -56,14 +56,14 @@ class FileReader:
         overlay = list(file.pieces(offset, offset + length)) if file is not None else []
         if len(overlay) == 1 and len(overlay[0][1]) == length:
             return overlay[0][1]
+        extents = self._pool.db.files.extents(ino, offset, offset + length)
+        if not overlay and len(extents) == 1 and (at_hand := self._at_hand(extents[0], length)) is not None:
+            return at_hand
         with ExitStack() as pins:
-            loads, here = self._plan(self._pool.db.files.extents(ino, offset, offset + length), offset, pins)
-            if not overlay and len(loads) + len(here) == 1:
+            loads, here = self._plan(extents, offset, pins)
+            if not overlay and not here and len(loads) == 1 and loads[0].parts[0][1] == length:
                 # One source for all of it, the common case: nothing to put together.
-                if here and len(here[0][1]) == length:
-                    return here[0][1]
-                if loads and loads[0].parts[0][1] == length:
-                    return await self._whole(loads[0])
+                return await self._whole(loads[0])
             answer = bytearray(length)
             for into, payload in here:
                 answer[into : into + len(payload)] = payload
@@ -102,6 +102,16 @@ class FileReader:
         from_cache = self._pool.reader.from_cache
         left = [Load(load.fact, from_cache(load.fact, load.parts, answer)) for load in loads]
         return [load for load in left if load.parts]
+
+    def _at_hand(self, extent: Extent, length: int) -> bytes | None:
+        """`length` bytes if the extent has them and they are in one piece in memory: a small file beside others that
+        were read just now. Nothing to pin, since nothing is waited for."""
+        if extent.length != length:
+            return None
+        payload = self._in_memory(extent)
+        if payload is None:
+            payload = self._pool.reader.at_hand(self.fact(extent.source), extent.source_offset, length)
+        return payload
 
     def _in_memory(self, extent: Extent) -> bytes | None:
         if extent.source < 0:

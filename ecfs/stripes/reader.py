@@ -75,6 +75,14 @@ class StripeReader:
         What they did not is left to whoever reads it. Never fails."""
         await self._prefetch.fetch(wishes)
 
+    def at_hand(self, fact: StripeFact, offset: int, length: int) -> bytes | None:
+        """Payload bytes that lie in one block, verified a moment ago; None if they do not or it is gone."""
+        index, row, start = _place(fact, offset)
+        block = self.cache.block(fact, index, row)
+        if block is None or start + length > len(block):
+            return None
+        return block[start : start + length]
+
     def from_cache(self, fact: StripeFact, parts: Sequence[Part], into: bytearray | None = None) -> list[Part]:
         """Copy the parts that lie in one block each, verified a moment ago, to their places in `into`.
 
@@ -84,8 +92,7 @@ class StripeReader:
         at, block = (-1, -1), None
         for part in parts:
             offset, length, place = part
-            index, start = divmod(offset, fact.fragment_length)
-            row, start = divmod(start, BLOCK_SIZE)
+            index, row, start = _place(fact, offset)
             if at != (index, row):
                 at, block = (index, row), self.cache.block(fact, index, row)
             if block is None or start + length > len(block):  # where the fragment ends, so does its last block
@@ -123,6 +130,12 @@ class StripeReader:
         """
         self.cache.forget(stripe_id)
         self._bad.forget(stripe_id)
+
+
+def _place(fact: StripeFact, offset: int) -> tuple[int, int, int]:
+    """Where a byte of the payload lies: shard, block, and offset in that block."""
+    index, start = divmod(offset, fact.fragment_length)
+    return index, *divmod(start, BLOCK_SIZE)
 
 
 def _joined(buffers: list[Buffer]) -> Buffer:

@@ -162,6 +162,23 @@ async def test_many_parts_of_one_block_fetch_it_once_and_are_in_the_cache_then()
     assert pool.reader.from_cache(fact, across, into) == across
 
 
+async def test_the_neighbours_of_a_small_read_are_at_hand_and_nothing_else_is():
+    pool = Pool(cache=True)
+    payload = payload_of(4 * MIB - 100)
+    fact = await pool.store(payload)
+    assert pool.reader.at_hand(fact, 4096, 4096) is None
+    await pool.reader.read(fact, 4096, 4096)
+    await pool.reader.read(fact, len(payload) - 10, 10)
+    reads = [len(drive.reads) for drive in pool.drives]
+    for start, length in ((0, 4096), (BLOCK - 4096, 4096), (17, 1), (0, BLOCK), (len(payload) - 500, 500)):
+        assert pool.reader.at_hand(fact, start, length) == payload[start : start + length]
+    assert [len(drive.reads) for drive in pool.drives] == reads
+    for start, length in ((BLOCK - 1, 2), (3 * BLOCK, 1), (fact.fragment_length, 1)):
+        assert pool.reader.at_hand(fact, start, length) is None
+    pool.reader.forget(fact.id)
+    assert pool.reader.at_hand(fact, 0, 4096) is None
+
+
 async def test_parts_are_decoded_where_two_drives_are_gone():
     pool = Pool(cache=True)
     payload = payload_of(4 * MIB)

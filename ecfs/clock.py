@@ -41,6 +41,10 @@ class SystemClock:
         return os.urandom(size)
 
 
+stopwatch: Callable[[], float] = time.perf_counter
+"""Seconds since an arbitrary moment, to say how long something took; nothing may be decided or waited for by it."""
+
+
 def monotonic_for_threads() -> Callable[[], float]:
     """What trio waits by, to be asked from any thread. Called in the event loop."""
     return trio.lowlevel.current_clock().current_time

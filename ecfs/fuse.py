@@ -31,6 +31,7 @@ from pyfuse3 import (
     StatvfsData,
 )
 
+from ecfs.clock import stopwatch
 from ecfs.errors import EcfsError
 from ecfs.fs.attributes import Attributes, Changes
 from ecfs.fs.caller import Caller
@@ -51,6 +52,9 @@ REQUESTS: dict[str, Histogram] = {}
 FAILURES: Counter[int] = Counter()
 """Requests that ecfs could not do, by errno. "No such file" and its like are answers, not failures."""
 
+_CAPABILITY = b"security.capability"
+"""Asked for before the first write to every file."""
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Method = Callable[_P, Coroutine[Any, Any, _R]]
@@ -64,13 +68,15 @@ def _handler(use: Use) -> Callable[[_Method[_P, _R]], _Method[_P, _R]]:
 
         @functools.wraps(method)
         async def contained(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            began = trio.current_time()
+            began = stopwatch()
             try:
                 return await method(*args, **kwargs)
+            except FUSEError:
+                raise
             except Exception as error:
                 raise FUSEError(_answer(error, use, method.__name__)) from error
             finally:
-                took.add(trio.current_time() - began)
+                took.add(stopwatch() - began)
 
         return contained
 
@@ -78,8 +84,6 @@ def _handler(use: Use) -> Callable[[_Method[_P, _R]], _Method[_P, _R]]:
 
 
 def _answer(error: Exception, use: Use, what: str) -> int:
-    if isinstance(error, FUSEError):
-        return error.errno
     if isinstance(error, FsError):
         return error.errno
     if isinstance(error, EcfsError):
@@ -199,6 +203,8 @@ class EcfsOperations(Operations):
 
     @_handler(Use.READ)
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        if name == _CAPABILITY and self._fs.xattrs.has_none(inode):
+            raise FUSEError(errno.ENODATA)
         return self._fs.xattrs.get(inode, name)
 
     @_handler(Use.READ)

@@ -49,22 +49,18 @@ class Admission:
 
     async def _find_room(self, size: int) -> None:
         keeper = self._engine.space_keeper
-        if not self._fits(size):
+        if not keeper.fits(size):
             # Before saying no: what is dead may only wait for a commit or for the compactor. Bounded, not a loop.
             await self._reclaim()
-            if not self._fits(size):
+            if not keeper.fits(size):
                 raise PoolFullError("no space left for new data")
         keeper.promise(size)
-
-    def _fits(self, size: int) -> bool:
-        usable = self._engine.space_keeper.usable()
-        return usable is None or usable.free > size
 
     async def _reclaim(self) -> None:
         """Look again; commit, delete what died, compact once, look again."""
         engine = self._engine
         await engine.space_keeper.sample()
-        if self._fits(self._pool.settings.stripe_size):
+        if engine.space_keeper.fits(self._pool.settings.stripe_size):
             return
         await engine.sync()
         await engine.compactor.compact_once(urgent=True)

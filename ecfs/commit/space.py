@@ -63,6 +63,10 @@ class SpaceKeeper:
         """Payload bytes that were admitted and are not on the drives yet, as far as the last sample knows."""
         self._promised += size + DATA_OFFSET
 
+    def fits(self, size: int) -> bool:
+        """Whether so many payload bytes may be promised, as far as is known; asked before every change."""
+        return self._sampled is None or self._sampled.free - self._promised > size
+
     def usable(self) -> Usable | None:
         """As of the last sample, less what was promised since. None until the drives were asked for the first time."""
         sampled = self._sampled

@@ -111,6 +111,6 @@ def inherit(names: Names, directory: Inode, inode: Inode) -> Inode:
     for name, value in attributes.items():
         names.set_xattr(inode.ino, name, value)
     flags = inode.flags | HAS_XATTRS if attributes else inode.flags
-    made = replace(inode, mode=mode_of(entries, inode.mode), flags=flags)
+    made = inode._replace(mode=mode_of(entries, inode.mode), flags=flags)
     names.update_inode(inode.ino, mode=made.mode, flags=made.flags)
     return made

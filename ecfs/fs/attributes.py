@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from ecfs.fs import acl
 from ecfs.fs.caller import STRANGER, Caller
@@ -23,8 +24,7 @@ DIRECTORY_SIZE = 4096
 _STAT_BLOCK = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """One inode as stat shows it. Times in ns since 1970; blocks of 512 bytes."""
 
     ino: int
@@ -133,7 +133,7 @@ def _owner_and_mode(inode: Inode, changes: Changes) -> dict[str, int]:
     chowned = chowned or (changes.nothing and changes.caller.uid == inode.uid)
     rewritten = changes.size is not None and not changes.caller.privileged
     if (chowned or rewritten) and stat.S_ISREG(mode):
-        mode = without_setid(replace(inode, mode=mode), changes.caller)
+        mode = without_setid(inode._replace(mode=mode), changes.caller)
     columns = {"mode": mode}
     if changes.uid is not None:
         columns["uid"] = changes.uid

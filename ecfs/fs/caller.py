@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 def _no_more_groups(_pid: int) -> Collection[int]:
     return ()
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who asks. Only who will own what is made; what they may do was checked by the kernel.
 
     groups_of: the supplementary groups of the process `pid`; asked only where they matter, because that takes long.

@@ -6,7 +6,6 @@ All of it is memory of one mount; nothing here awaits or touches the metadata.
 from __future__ import annotations
 
 import errno
-from collections import Counter
 from dataclasses import dataclass, field
 
 from ecfs.fs.caller import Caller
@@ -46,15 +45,15 @@ class Handles:
     def __init__(self) -> None:
         self._open: dict[int, Handle] = {}
         self._last = 0
-        self._uses: Counter[int] = Counter()
-        self._lookups: Counter[int] = Counter()
+        self._uses: dict[int, int] = {}
+        self._lookups: dict[int, int] = {}
         self._writes: dict[int, _Writes] = {}
 
     def open(self, ino: int, *, caller: Caller, failures: int) -> int:
         """A new handle's number, never used before in this mount."""
         self._last += 1
         self._open[self._last] = Handle(ino, caller, failures)
-        self._uses[ino] += 1
+        self._uses[ino] = self._uses.get(ino, 0) + 1
         return self._last
 
     def get(self, fh: int) -> Handle:
@@ -76,13 +75,13 @@ class Handles:
 
     def remember(self, ino: int) -> None:
         """The kernel was told of `ino` once more."""
-        self._lookups[ino] += 1
+        self._lookups[ino] = self._lookups.get(ino, 0) + 1
 
     def forget(self, ino: int, count: int) -> None:
         """The kernel gave back `count` of what it was told."""
-        self._lookups[ino] -= count
-        if self._lookups[ino] <= 0:
-            del self._lookups[ino]
+        left = self._lookups.pop(ino, 0) - count
+        if left > 0:
+            self._lookups[ino] = left
 
     def in_use(self, ino: int) -> bool:
         """Whether the inode must stay although no name leads to it."""

@@ -61,7 +61,8 @@ class Namespace:
         with self._core.change():
             ino = self._core.names.lookup(parent, name)
             if ino is None:
-                return self._make(parent, name, stat.S_IFREG | stat.S_IMODE(mode), caller)
+                directory = self._core.directory(parent)
+                return self._make_in(directory, name, stat.S_IFREG | stat.S_IMODE(mode), caller)
             inode = self._core.inode(ino)
         if exclusive:
             raise FsError(errno.EEXIST)
@@ -119,7 +120,7 @@ class Namespace:
             if stat.S_ISDIR(inode.mode):
                 raise FsError(errno.EISDIR)
             now = self._core.clock.wall_ns()
-            self._core.names.unlink(parent, name)
+            self._core.names.unlink(parent, name, inode.ino)
             self._core.touch(parent, now)
             drop_name(self._core, self._orphans, inode, now)
 
@@ -135,7 +136,7 @@ class Namespace:
             if not self._core.names.is_empty(inode.ino):
                 raise FsError(errno.ENOTEMPTY)
             now = self._core.clock.wall_ns()
-            self._core.names.unlink(parent, name)
+            self._core.names.unlink(parent, name, inode.ino)
             self._core.touch(parent, now)
             add_links(self._core, parent, -1)
             drop_name(self._core, self._orphans, inode, now)
@@ -148,7 +149,13 @@ class Namespace:
         return directory
 
     def _make(self, parent: int, name: bytes, mode: int, caller: Caller, *, rdev: int = 0, size: int = 0) -> Inode:
-        directory = self._vacant(parent, name)
+        return self._make_in(self._vacant(parent, name), name, mode, caller, rdev=rdev, size=size)
+
+    def _make_in(
+        self, directory: Inode, name: bytes, mode: int, caller: Caller, *, rdev: int = 0, size: int = 0
+    ) -> Inode:
+        """Where it is known that there is no such name."""
+        parent = directory.ino
         mode, gid = _inherited(directory, mode, caller)
         now = self._core.clock.wall_ns()
         is_directory = stat.S_ISDIR(mode)

@@ -54,7 +54,6 @@ class Orphans:
             await self._core.data.admit(0, deleting=True)
             with self._core.change():
                 for ino in left[start : start + _BATCH]:
-                    self._core.names.remove_orphan(ino)
                     self._remove(ino)
         return len(left)
 
@@ -65,7 +64,6 @@ class Orphans:
         self._waiting.discard(ino)
         inode = self._core.names.inode(ino)
         if inode is not None and inode.nlink == 0:
-            self._core.names.remove_orphan(ino)
             self._remove(ino)
 
     def _remove(self, ino: int) -> None:

@@ -35,6 +35,10 @@ class Xattrs:
         self._core = core
         self._examine = examine
 
+    def has_none(self, ino: int) -> bool:
+        """Whether the inode has no extended attribute that is stored. Raises ESTALE."""
+        return not self._core.inode(ino).flags & HAS_XATTRS
+
     def get(self, ino: int, name: bytes) -> bytes:
         """Raises ENODATA, EOPNOTSUPP for an unknown namespace, EINVAL for one without a name."""
         _check_name(name)

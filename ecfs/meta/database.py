@@ -221,6 +221,8 @@ def _open(
 def _connect(path: Path, prepare: Callable[[Store], None]) -> tuple[apsw.Connection, apsw.Connection]:
     writer = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=200)
     try:
+        # Plans that do not depend on values: else each new value of some queries has the statement planned anew.
+        writer.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         for name, value in _PRAGMAS.items():
             writer.pragma(name, value)
         writer.execute("BEGIN IMMEDIATE")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from ecfs.meta.counters import Counters
 from ecfs.meta.store import Store
 from ecfs.meta.types import ROOT_INO, Inode
 
-COLUMNS = Inode.__slots__
+COLUMNS = Inode._fields
 _MAX_DEPTH = 4096
 """Directories up to the root; more is a loop (PATH_MAX allows 2048)."""
 
@@ -68,11 +67,7 @@ class Namespace:
         return self._counters.take("next_ino")
 
     def add_inode(self, inode: Inode) -> None:
-        self._store.run(
-            "INSERT INTO inode VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            inode.ino, inode.mode, inode.uid, inode.gid, inode.nlink, inode.size, inode.rdev,
-            inode.atime_ns, inode.mtime_ns, inode.ctime_ns, inode.parent, inode.flags,
-        )  # fmt: skip
+        self._store.run("INSERT INTO inode VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *inode)
         self._counters.add("inodes", 1)
         self._counters.add("file_bytes", inode.size)
         self._changed(inode.ino, inode)
@@ -82,7 +77,7 @@ class Namespace:
         old = self.inode(ino)
         if old is None:
             raise KeyError(f"no inode {ino}")
-        new = replace(old, **columns)
+        new = old._replace(**columns)
         if new != old:
             self._store.run(self._update(tuple(columns)), *columns.values(), ino)
             self._counters.add("file_bytes", new.size - old.size)
@@ -121,9 +116,10 @@ class Namespace:
         cookie = self._counters.take("next_cookie")
         self._store.run("INSERT INTO dirent VALUES (?, ?, ?, ?)", parent, name, ino, cookie)
 
-    def unlink(self, parent: int, name: bytes) -> int:
-        """Removes an entry and returns the inode it named."""
-        ino = self._entry(parent, name)
+    def unlink(self, parent: int, name: bytes, ino: int | None = None) -> int:
+        """Removes an entry and returns the inode it named; `ino` if the caller has just looked that up."""
+        if ino is None:
+            ino = self._entry(parent, name)
         self._store.run("DELETE FROM dirent WHERE parent = ? AND name = ?", parent, name)
         return ino
 

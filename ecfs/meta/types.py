@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -21,8 +20,7 @@ Gap = tuple[Number, Number, GapKind]
 """Stripe ids lo (inclusive) to hi (exclusive) that a slot lacks for certain or may lack (R18)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inode:
+class Inode(NamedTuple):
     """One file, directory or other node. Times in ns since 1970, size in bytes; parent only for directories, else 0."""
 
     ino: int

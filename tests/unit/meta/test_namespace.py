@@ -40,7 +40,7 @@ def test_update_to_the_same_is_no_change(db):
 
 
 def test_update_refuses_unknown_columns_and_missing_inodes(db):
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="color"):
         db.names.update_inode(1, color=2)
     with pytest.raises(KeyError):
         db.names.update_inode(77, size=1)

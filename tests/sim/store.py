@@ -34,6 +34,17 @@ class SimStore(MemoryStore):
     late: list[LateWrite] = field(default_factory=list)
     bad_sectors: WeakKeyDictionary[File, tuple[int, int]] = field(default_factory=WeakKeyDictionary)
     """(start, end) of what can't be read any more; goes with the file."""
+    left_behind: list[Change] = field(default_factory=list)
+    """What a process that was killed had not synced: no later one knows of it, so that only the kernel may write it."""
+
+    def killed(self) -> None:
+        self.late.clear()
+        self.left_behind = list(self.pending)
+        self._end_attachments()
+
+    def awaiting_sync(self) -> list[Change]:
+        behind = set(map(id, self.left_behind))
+        return [change for change in super().awaiting_sync() if id(change) not in behind]
 
     def harden(self, changes: list[Change]) -> None:
         if not self.lies:

@@ -124,6 +124,21 @@ async def test_a_drive_that_lies_about_sync_loses_it_in_a_crash() -> None:
     assert KEY not in drive.store.names
 
 
+async def test_what_a_killed_process_had_not_synced_no_later_sync_covers() -> None:
+    first = await drive_with("", "none")
+    await first.put(KEY, [b"data"])
+    first.store.killed()
+    second = SimDrive(first.store, Weather(Random(1)), 0, slot=3)
+    await second.attach(exclusive=True)
+    await second.fence(Writer(3, "b" * 32))
+    assert await second.get(KEY) == b"data"
+    await second.put("s/00000002/00000001", [b"more"])
+    await second.sync()
+    second.store.crash()
+    assert KEY not in second.store.names
+    assert "s/00000002/00000001" in second.store.names
+
+
 async def test_after_a_failed_flush_the_next_sync_succeeds_and_has_written_nothing() -> None:
     drive = await drive_with("failed-flush", "sync")
     await drive.put(KEY, [b"data"])

@@ -273,8 +273,7 @@ class World:
             put_images(self.stores, self.fuse.images)
         self.fuse = Fuse()
         for store in self.stores:
-            store.late.clear()
-            store._end_attachments()
+            store.killed()
 
     @asynccontextmanager
     async def without(self, places: Iterable[int]) -> AsyncIterator[None]:

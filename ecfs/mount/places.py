@@ -19,10 +19,16 @@ class Places:
     def __init__(self, file: PoolFile) -> None:
         self._path = file.path
         self._known = urls_of(file)
+        self._read: tuple[int, ...] = ()
 
     def __call__(self) -> list[str]:
-        with suppress(EcfsError):
-            self._known = urls_of(read_pool_file(self._path))
+        """Asked all the time while a drive is away: parsing takes milliseconds of the event loop."""
+        with suppress(EcfsError, OSError):
+            found = self._path.stat()
+            version = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+            if version != self._read:
+                self._known = urls_of(read_pool_file(self._path))
+                self._read = version
         return self._known
 
 

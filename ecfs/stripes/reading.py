@@ -68,6 +68,7 @@ class Reading:
         self._bad_blocks: dict[tuple[int, int], str] = {}
         self._requests: set[_Request] = set()
         self._news = trio.Event()
+        self._is_calm = True  # all that was asked answers in time and well: no row needs another shard meanwhile
         self._order: list[int] = []
         self._rows: dict[int, list[int]] = {}  # row -> data shards of which it is needed
         for piece in pieces:
@@ -165,7 +166,7 @@ class Reading:
             nursery.start_soon(self._fetch, request, Source(drive, self._fact, self._context.pool_id, slot))
 
     async def _wait(self) -> None:
-        """Return when an answer came or a drive became late."""
+        """Return when there may be something to decide: all have answered, one not well, or a drive became late."""
         late_at = min((request.late_at for request in self._requests if not request.late), default=math.inf)
         with trio.move_on_at(late_at) as scope:
             await self._news.wait()
@@ -175,7 +176,7 @@ class Reading:
         self._news = trio.Event()
         for request in self._requests:
             if not request.late and trio.current_time() >= request.late_at:
-                request.late = True
+                request.late, self._is_calm = True, False
                 self._context.hedge.was_late(self._fact.slot_of(request.index))
 
     async def _fetch(self, request: _Request, source: Source) -> None:
@@ -183,13 +184,14 @@ class Reading:
         try:
             fetched = await source.blocks(request.numbers, header)
         except FormatTooNewError as error:
-            self._bad[request.index] = str(error)
+            self._bad[request.index], self._is_calm = str(error), False
         except DriveError as error:
             self._reject(request, source.slot, error)
         else:
             self._accept(request, source.slot, fetched)
         self._requests.discard(request)
-        self._news.set()
+        if not (self._is_calm and self._requests):
+            self._news.set()
 
     # ---- judging what came ------------------------------------------------------------------------------
 
@@ -203,12 +205,13 @@ class Reading:
         if not request.late:
             self._context.hedge.answered(slot)
         if fetched.flaw is not None:
+            self._is_calm = False
             rows = [row for row in request.numbers if row not in fetched.blocks]
             self._bad_blocks.update({(request.index, row): fetched.flaw.args[0] for row in rows})
             self._report(slot, fetched.flaw)
 
     def _reject(self, request: _Request, slot: int, error: DriveError) -> None:
-        self._bad[request.index] = error.args[0]
+        self._bad[request.index], self._is_calm = error.args[0], False
         if isinstance(error, ShardMissingError | ShardCorruptError):
             self._report(slot, error)
         else:

@@ -6,11 +6,13 @@ import os
 import random
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.mount.real import LIBRARY, Pool, assert_same, call
+from tests.mount.test_programs_servers import free_port
 
 pytestmark = [pytest.mark.mount, pytest.mark.soak]
 MIB = 1 << 20
@@ -72,6 +74,9 @@ def test_random_overwrites_stay_under_three_times_the_live_payload(pool: Pool, p
     size, total = 1024 * MIB, (10 if piece > 4096 else 2) * 1024 * MIB
     chance, block = random.Random(3), random.Random(4).randbytes(2 * MIB)
     worst, done, began, rate = 0.0, 0, 0.0, 0.0
+    page = f"127.0.0.1:{free_port()}"
+    pool.options = f"rw,web={page}"
+    pool.remount()
     with (pool.mnt / "file").open("w+b", buffering=0) as file:
         for at in range(size // MIB):
             os.pwrite(file.fileno(), block[:MIB], at * MIB)
@@ -84,12 +89,21 @@ def test_random_overwrites_stay_under_three_times_the_live_payload(pool: Pool, p
                 rate, worst = 256 / (time.monotonic() - began), max(worst, stored_mib(pool))
                 began = time.monotonic()
         os.fsync(file.fileno())
+    moved = compacted(page)
     pool.remount()
     print(
         f"{piece // 1024} KiB pieces: stored at most {worst:.0f} MiB for {size // MIB} MiB of live payload; the last"
-        f" 256 MiB were written at {rate:.0f} MiB/s, then read in order at {read_rate(pool.mnt / 'file'):.0f} MiB/s"
+        f" 256 MiB were written at {rate:.0f} MiB/s, then read in order at {read_rate(pool.mnt / 'file'):.0f} MiB/s;"
+        f" {100 * moved / (moved + size + total):.0f} % of what was written to stripes was compaction"
     )
     assert worst < 3 * size / MIB
+
+
+def compacted(page: str) -> float:
+    """Bytes that were written anew."""
+    with urllib.request.urlopen(f"http://{page}/metrics") as answer:
+        found = [line for line in answer.read().decode().splitlines() if line.startswith("ecfs_compacted_bytes_total ")]
+    return float(found[0].split()[1])
 
 
 def read_rate(path: Path) -> float:

@@ -27,6 +27,8 @@ SMALL = BLOCK_SIZE
 NEAR = 2 * MIB
 """The kernel asks for several parts of what it reads ahead at once, in any order."""
 FILES = 64
+PASSING = 8 * BLOCK_SIZE
+"""Bytes of a stripe that are fetched at once where small files lie that are read one after the other."""
 
 
 @dataclass(eq=False)
@@ -74,6 +76,22 @@ class ReadAhead:
 
     def _covering(self, ino: int, offset: int) -> _Window | None:
         return next((each for each in self._running if each.ino == ino and each.lo <= offset < each.hi), None)
+
+
+class Passing:
+    """Knows whether small files are read in the order in which they lie in a stripe, which is that of their making."""
+
+    def __init__(self) -> None:
+        self._fetched = (0, 0)
+        """Stripe, and the first block of its payload behind what was fetched last."""
+
+    def window(self, stripe: int, offset: int, length: int) -> int:
+        """Bytes from `offset` of the payload to have fetched; 0: just what is asked for. To be told of each read in one
+        piece that was not at hand."""
+        block = offset // BLOCK_SIZE
+        goes_on = length < SMALL and self._fetched[0] == stripe and 0 <= block - self._fetched[1] <= 1
+        self._fetched = stripe, block + (PASSING // BLOCK_SIZE if goes_on else 1)
+        return PASSING if goes_on else 0
 
 
 def is_fragmented(pieces: int, length: int) -> bool:

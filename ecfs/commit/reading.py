@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ecfs.commit.dirty import Dirty
-from ecfs.commit.readahead import SMALL, ReadAhead, first_blocks, is_fragmented
+from ecfs.commit.readahead import SMALL, Passing, ReadAhead, first_blocks, is_fragmented
 from ecfs.commit.sealed import SealedStripes
 from ecfs.commit.settle import few_at_a_time
 from ecfs.errors import CorruptError, StripeLostError
@@ -49,6 +49,7 @@ class FileReader:
         self._geometries: dict[int, Geometry] = {}
         self._facts: dict[int, StripeFact] = {}
         self._ahead = ReadAhead(self._warm)
+        self._passing = Passing()
 
     async def read(self, ino: int, offset: int, length: int) -> bytes:
         """Exactly `length` bytes. Raises StripeLostError, CorruptError (inline data)."""
@@ -165,6 +166,10 @@ class FileReader:
 
     async def _whole(self, load: Load) -> bytes:
         (offset, length, _), fact = load.parts[0], load.fact
+        window = self._passing.window(fact.id, offset, length)
+        if window:
+            soon = (offset, min(window, fact.length - offset))
+            await self._pool.reader.warm([Wish(fact, [soon], self._avoid(fact))])
         return await self._pool.reader.read(fact, offset, length, self._avoid(fact))
 
     async def gather(self, ino: int, lo: int, hi: int) -> tuple[list[Extent], bytearray]:

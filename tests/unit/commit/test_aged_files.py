@@ -15,7 +15,7 @@ from ecfs.commit.engine import Engine
 from ecfs.commit.readahead import BLOCKS, NEAR, WINDOW, ReadAhead, first_blocks, is_fragmented
 from ecfs.drive.memory import MemoryDrive
 from ecfs.geometry import BLOCK_SIZE
-from ecfs.meta import Extent
+from ecfs.meta import Extent, Inode
 from tests.memory_pool import MemoryPool
 from tests.unit.commit.test_engine import INO, make_file, write
 
@@ -67,6 +67,42 @@ class Reads:
             return await plain(drive, key, ranges)
 
         monkeypatch.setattr(MemoryDrive, "read", read)
+
+
+async def small_files(engine: Engine, count: int) -> list[bytes]:
+    """Files 100, 101, … of one piece each, in one stripe; their bytes."""
+    chance = random.Random(count)
+    data = [chance.randbytes(PIECE) for _ in range(count)]
+    for number, each in enumerate(data):
+        engine.db.names.add_inode(Inode(100 + number, 0o100644, 0, 0, 1, PIECE, 0, 0, 0, 0))
+        engine.write(100 + number, 0, each)
+    engine.changed()
+    await engine.sync()
+    return data
+
+
+@pytest.mark.parametrize("lost", [(), (1, 4)])
+async def test_small_files_read_in_the_order_of_their_making_ask_the_drives_rarely(
+    pool: MemoryPool, monkeypatch: pytest.MonkeyPatch, lost: tuple[int, ...]
+) -> None:
+    async with pool.engine() as engine:
+        data = await small_files(engine, 256)
+        for slot in lost:
+            engine.pool.members.take_down(slot, "absent", "pulled")
+        reads = Reads(monkeypatch)
+        assert [await engine.read(100 + number, 0, PIECE) for number in range(256)] == data
+        assert reads.calls <= 8  # 16 blocks hold it all; one by one, they were 16
+
+
+async def test_small_files_read_in_any_order_fetch_their_own_block_only(
+    pool: MemoryPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pool.engine() as engine:
+        data = await small_files(engine, 256)
+        reads = Reads(monkeypatch)
+        for number in (200, 100, 10, 60, 150):
+            assert await engine.read(100 + number, 0, PIECE) == data[number]
+        assert sum(start >= BLOCK_SIZE // 16 for _, _, start in reads.ranges) == 5
 
 
 @pytest.mark.parametrize("lost", [(), (1, 4)])

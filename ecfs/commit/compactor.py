@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PAUSE_S = 0.5
 """Between two looks whether there is something to do."""
 ALMOST_LIVE = 0.95
-STRIPES_AT_ONCE = 3
+STRIPES_AT_ONCE = 2
 """Written in one go: the more, the less of a file lies between what is in one of them. Held in memory."""
 MOST_STRIPES = 64
 

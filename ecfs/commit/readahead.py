@@ -22,7 +22,7 @@ WINDOW = 8 * MIB
 """Bytes of the file."""
 BLOCKS = 256
 """Of stripes; beyond so many the window ends earlier. 16 MiB, which the cache keeps until they are wanted."""
-SMALL = BLOCK_SIZE
+SMALL = 2 * BLOCK_SIZE
 """A file counts as fragmented where pieces are smaller on average. Larger ones are fetched as they are wanted."""
 NEAR = 2 * MIB
 """The kernel asks for several parts of what it reads ahead at once, in any order."""

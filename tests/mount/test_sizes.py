@@ -14,7 +14,7 @@ import pytest
 from tests.mount.real import LIBRARY, Pool, assert_same, call
 from tests.mount.test_programs_servers import free_port
 
-pytestmark = [pytest.mark.mount, pytest.mark.soak]
+pytestmark = [pytest.mark.mount, pytest.mark.soak, pytest.mark.timeout(3600)]
 MIB = 1 << 20
 
 

@@ -16,7 +16,7 @@ from ecfs.errors import DriveError, DriveUnreachableError, FencedError, HistoryG
 from ecfs.geometry import stripe_id
 from ecfs.heal.context import HealContext, Impatient
 from ecfs.journal.create import location_json
-from ecfs.journal.history import copy_history, shown_by
+from ecfs.journal.history import Copied, copy_history, copy_rest, shown_by
 from ecfs.journal.shown import FIRST_ID, with_unknown
 from ecfs.journal.superblock import DriveEntry, Superblock, encode_superblock
 from ecfs.meta import DriveRow, Gap, Outcome
@@ -44,6 +44,8 @@ class Arrival:
     holes: list[int] = field(default_factory=list)
     present: list[int] = field(default_factory=list)
     location: dict[str, str] = field(default_factory=dict)
+    copied: Copied | None = None
+    """How much of history it has."""
 
 
 class Entrance:
@@ -82,7 +84,9 @@ class Entrance:
         elif not arrival.fresh:
             await self._record_rollback(arrival, await shown_by(pool, drive))
         await drive.prepare(pool.live_epochs())
-        await copy_history(pool, arrival.tape, drive)
+        arrival.copied = await copy_history(pool, arrival.tape, drive)
+        # Copying may have taken long, and commits go on: what is left for the lock, where they wait, should be little.
+        arrival.copied = await copy_rest(pool, arrival.tape, drive, arrival.copied)
 
     async def _record_rollback(self, arrival: Arrival, shown: int) -> None:
         """R11: a drive that shows less than it once confirmed is an older copy of itself. What it may lack is
@@ -132,7 +136,9 @@ class Entrance:
 
     async def _last_steps(self, arrival: Arrival) -> None:
         pool, drive = self._ctx.pool, Impatient(arrival.drive)
-        await copy_history(pool, arrival.tape, drive)
+        if arrival.copied is None:
+            raise RuntimeError("history is copied before")
+        arrival.copied = await copy_rest(pool, arrival.tape, drive, arrival.copied)
         await drive.prepare(pool.live_epochs())
         await self._write_superblock(arrival)
         await drive.write_blob(

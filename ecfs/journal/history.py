@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from ecfs.drive.base import Drive
 from ecfs.errors import CorruptError, DriveError, HistoryGapError, ShardCorruptError, ShardMissingError
@@ -30,11 +31,23 @@ async def shown_by(pool: OpenedPool, drive: Drive) -> int:
     return shown_seq(pool.db.drives.epochs(), collected.heads.values(), superblock)
 
 
-async def copy_history(pool: OpenedPool, tape: int, drive: Drive, *, distrust: Collection[str] = ()) -> int:
-    """Append to `drive` every retained record up to `pool.seq` that it does not hold; returns how many.
+@dataclass(frozen=True)
+class Copied:
+    """How far a copy of history came: up to this record. slot: a drive that gets what is committed from then on, None
+    where nobody else was asked; ends: where its segments ended (bytes). found: also what it held beyond `upto`, on its
+    way to the others."""
 
-    Records come from the drive itself or any that can be written. Call it once without a lock for the bulk and once
-    more inside `Engine.between_commits` for the rest. tape: the drive's slot; another number while the slot has a
+    upto: Base
+    slot: int | None
+    ends: dict[str, int]
+    found: Collected
+
+
+async def copy_history(pool: OpenedPool, tape: int, drive: Drive, *, distrust: Collection[str] = ()) -> Copied:
+    """Append to `drive` every retained record up to `pool.seq` that it does not hold.
+
+    Records come from the drive itself or any that can be written. Call it without a lock for the bulk, and
+    `copy_rest` inside `Engine.between_commits`. tape: the drive's slot; another number while the slot has a
     drive that gets records, too. distrust: segments whose records count as not held.
     Raises DriveError about `drive`, HistoryGapError if nobody can tell the whole history.
     """
@@ -43,8 +56,40 @@ async def copy_history(pool: OpenedPool, tape: int, drive: Drive, *, distrust: C
     mine = collected.drives[tape]
     held = {hash_ for hash_, at in collected.places.items() if any(place.segment not in distrust for place in at)}
     chain = await _whole_chain(pool, tape, collected)
+    copied = _copied(pool, tape, collected)
     pool.segments.adopt(tape, mine)
-    lacking = [head for head in chain if head.hash not in held]
+    await _append(pool, tape, drive, collected, [head for head in chain if head.hash not in held])
+    return copied
+
+
+async def copy_rest(pool: OpenedPool, tape: int, drive: Drive, copied: Copied) -> Copied:
+    """`copy_history` for what was committed since `copied`. Reads no more than that: programs wait for it."""
+    found, ends = copied.found, copied.ends
+    try:
+        source = None if copied.slot is None else pool.members.readable(copied.slot)
+        if source is not None and copied.slot is not None:
+            await collect(found, copied.slot, source, pool.pool_id, ends)
+            ends = ends | found.drives[copied.slot].ends()
+        chain = walk(found.heads, _newest(pool), copied.upto)
+    except (DriveError, HistoryGapError):
+        return await copy_history(pool, tape, drive)
+    further = Copied(_newest(pool), copied.slot, ends, found)
+    await _append(pool, tape, drive, found, chain)
+    return further
+
+
+def _newest(pool: OpenedPool) -> Base:
+    return Base(pool.writer.epoch, pool.seq, pool.hash)
+
+
+def _copied(pool: OpenedPool, tape: int, collected: Collected) -> Copied:
+    """In the same step as the look at the chain: `pool.seq` moves on."""
+    asked = [slot for slot in collected.drives if slot != tape]
+    ends = collected.drives[asked[-1]].ends() if asked else {}
+    return Copied(_newest(pool), asked[-1] if asked else None, ends, collected)
+
+
+async def _append(pool: OpenedPool, tape: int, drive: Drive, collected: Collected, lacking: list[RecordHead]) -> None:
     drives = {m.slot: m.drive for m in pool.members.up() if m.drive is not None}
     for head in lacking:
         try:
@@ -52,7 +97,6 @@ async def copy_history(pool: OpenedPool, tape: int, drive: Drive, *, distrust: C
         except CorruptError as error:
             raise HistoryGapError(str(error)) from error
         await pool.segments.append(tape, drive, record)
-    return len(lacking)
 
 
 async def _whole_chain(pool: OpenedPool, tape: int, collected: Collected) -> list[RecordHead]:
@@ -76,4 +120,4 @@ def retained_chain(pool: OpenedPool, collected: Collected) -> list[RecordHead]:
     """The records from the older checkpoint to the newest acknowledged one. Raises HistoryGapError."""
     oldest = pool.checkpoints[-1]
     base = Base(oldest.epoch, oldest.seq, bytes.fromhex(oldest.record))
-    return walk(collected.heads, Base(pool.writer.epoch, pool.seq, pool.hash), base)
+    return walk(collected.heads, _newest(pool), base)

@@ -6,7 +6,8 @@ timed out the segment is never touched again, since the abandoned call may still
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from ecfs.drive.base import Drive
 from ecfs.drive.begun import Begun, Gathering
@@ -48,6 +49,11 @@ class DriveJournal:
     newest: dict[str, int] = field(default_factory=dict)
     flaws: list[tuple[str, int, bool]] = field(default_factory=list)
 
+    def ends(self) -> dict[str, int]:
+        """Where each segment ended, in bytes: before a record that was being appended just then."""
+        torn = {key: offset for key, offset, is_torn in self.flaws if is_torn}
+        return {key: torn.get(key, size) for key, size in self.segments.items()}
+
 
 @dataclass
 class Collected:
@@ -58,22 +64,28 @@ class Collected:
     drives: dict[int, DriveJournal] = field(default_factory=dict)
 
 
-async def collect(collected: Collected, slot: int, drive: Drive, pool_id: bytes) -> None:
-    """Read one drive's whole journal into the union. Raises DriveError if the drive itself fails."""
+async def collect(
+    collected: Collected, slot: int, drive: Drive, pool_id: bytes, since: Mapping[str, int] | None = None
+) -> None:
+    """Read one drive's journal into the union: all of it, or what lies behind the ends that `since` gives (bytes, by
+    segment). Raises DriveError if the drive itself fails."""
     journal = DriveJournal()
-    keys = sorted([entry.key async for entry in drive.list("j/")])
-    for key in keys:
+    sizes = {entry.key: entry.size async for entry in drive.list("j/")}
+    for key in sorted(sizes):
+        start = since.get(key, 0) if since else 0
+        if start and sizes[key] <= start:
+            continue
         try:
             epoch, _ = segment_position(key)
-            data = await drive.get(key)
+            data = await drive.get(key, start)
         except ShardMissingError:
             continue
         except (CorruptError, ShardCorruptError):
             journal.flaws.append((key, 0, False))
             continue
-        journal.segments[key] = len(data)
+        journal.segments[key] = start + len(data)
         for found in scan(data, pool_id, epoch):
-            _enter(collected, journal, slot, key, found)
+            _enter(collected, journal, slot, key, replace(found, offset=start + found.offset))
     collected.drives[slot] = journal
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import trio
 from trio.testing import MockClock
 
+from ecfs.drive.base import Drive
+from ecfs.journal import history
+from ecfs.journal.segments import Collected, collect
 from tests.unit.heal.conftest import Hospital, data
 
 ONLINE = ["online"] * 6
@@ -35,6 +40,44 @@ async def test_a_drive_that_comes_back_is_caught_up_with_what_it_missed(
         assert patient.counts()[0] > 0
         hospital.pool.stores[2].come_back()
         await patient.until_whole()
+        for slot in (0, 1):
+            hospital.pool.stores[slot].vanish()
+        await patient.check()
+        for slot in (0, 1):
+            hospital.pool.stores[slot].come_back()
+        await patient.until_whole()
+        await patient.assert_clean()
+
+
+async def test_programs_do_not_wait_while_old_history_is_read_for_a_drive_that_is_back(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the commit lock held only what was committed in the last moment is read, however long the journal is."""
+    whole_under_lock: list[bool] = []
+    async with hospital.open() as patient:
+
+        async def watched(found: Collected, slot: int, drive: Drive, pool_id: bytes, *since: Mapping[str, int]) -> None:
+            if patient.engine.commit_lock.locked():
+                whole_under_lock.append(not since)
+            await collect(found, slot, drive, pool_id, *since)
+            await trio.sleep(0.3)  # commits go on meanwhile
+
+        async def go_on() -> None:
+            for number in range(100, 200):
+                await patient.write(number, data(3_000, number))
+                await trio.sleep(0.05)
+
+        monkeypatch.setattr(history, "collect", watched)
+        await patient.write(7, data(900_000))
+        hospital.pool.stores[2].vanish()
+        await trio.sleep(2)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(go_on)
+            await trio.sleep(1)
+            hospital.pool.stores[2].come_back()
+        await patient.until_whole()
+        assert whole_under_lock
+        assert not any(whole_under_lock)
         for slot in (0, 1):
             hospital.pool.stores[slot].vanish()
         await patient.check()

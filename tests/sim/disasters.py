@@ -15,6 +15,8 @@ from tests.sim.world import Mount, World
 
 BLACKOUT = (StalledError, NotEnoughDrivesError, StripeLostError)
 FULL = (PoolFullError, StalledError)
+SILENT = frozenset({"lost", "rotten", "misdirected", "misread", "lied"})
+WEAR = frozenset({"missing", "corrupt", "misread", "rotten", "latency"})
 
 
 class Disasters:
@@ -151,9 +153,11 @@ class Disasters:
     # ---- weather ----------------------------------------------------------------------------------------------------
 
     async def do_storm(self, step: Step, mount: Mount) -> None:
+        """Faults of all kinds soon cost the drive its place; silent ones alone, or wear, go on for long."""
         place = self.world.harm(step.a, silently=True)
         if place is not None:
             self.world.weather.rates[place] = [0.02, 0.1, 0.5][step.b % 3]
+            self.world.weather.only = [frozenset(), SILENT, SILENT, WEAR][step.c % 4]
 
     async def do_breeze(self, step: Step, mount: Mount) -> None:
         """Every drive is slow now and then: what else goes on gets in between."""

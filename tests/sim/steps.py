@@ -30,7 +30,7 @@ FILE_OPERATIONS = {
 HOUSEKEEPING = {"checkpoint": 1, "compact": 2, "pack": 1, "breeze": 1, "calm": 1, "status": 2}
 ENDINGS = {"crash": 1, "kill": 1, "remount": 1}
 HARM = {
-    "vanish": 2, "come_back": 4, "reboot": 1, "wipe": 1, "rot": 3, "lie": 1, "storm": 2, "calm": 1, "save": 3,
+    "vanish": 2, "come_back": 4, "reboot": 1, "wipe": 1, "rot": 3, "lie": 1, "storm": 6, "calm": 1, "save": 3,
     "roll_back": 2, "scatter": 1, "prune": 1,
 }  # fmt: skip
 HEALING = {"mend": 3, "scrub": 1.5, "replace": 1.5, "drill": 0.5, "pause": 1, "mistake": 0.5}

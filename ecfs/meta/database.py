@@ -19,7 +19,14 @@ from ecfs.meta.files import Files
 from ecfs.meta.ledger import Ledger
 from ecfs.meta.namespace import Namespace
 from ecfs.meta.recorder import Recorder, apply_patchset, prove_applied
-from ecfs.meta.schema import APPLICATION_ID, SCHEMA_VERSION, check_tables, create_tables
+from ecfs.meta.schema import (
+    APPLICATION_ID,
+    FIRST_VALUES,
+    PROGRESS,
+    SCHEMA_VERSION,
+    check_tables,
+    create_tables,
+)
 from ecfs.meta.snapshot import Snapshot
 from ecfs.meta.store import Store, translated
 from ecfs.meta.types import Outcome
@@ -272,3 +279,7 @@ def _check_image(store: Store) -> None:
     if version > SCHEMA_VERSION:
         raise FormatTooNewError(f"metadata schema {version} is newer than this ecfs knows ({SCHEMA_VERSION}): upgrade")
     check_tables(store)
+    for table, names in (("progress", PROGRESS), ("counter", tuple(FIRST_VALUES))):
+        there = {name for (name,) in store.all(f"SELECT name FROM {table} WHERE typeof(value) = 'integer'")}
+        if lacking := sorted(set(names) - there):
+            raise CorruptError(f"the checkpoint image lacks {', '.join(lacking)}")

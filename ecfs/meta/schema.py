@@ -76,6 +76,7 @@ OUTCOME_TABLES = (
     "stripe", "missing", "gap", "drive", "retired", "epoch", "geometry", "setting", "orphan_shard", "progress",
 )  # fmt: skip
 
+PROGRESS = ("patch_seq", "outcome_seq")
 FIRST_VALUES = {
     "next_ino": 2,  # 1 is the root
     "next_cookie": 3,  # 0 = from the start, 1 and 2 are left for "." and ".."
@@ -104,7 +105,7 @@ def create_tables(store: Store) -> None:
         store.run(statement)
     for name, value in FIRST_VALUES.items():
         store.run("INSERT INTO counter VALUES (?, ?)", name, value)
-    for name in ("patch_seq", "outcome_seq"):
+    for name in PROGRESS:
         store.run("INSERT INTO progress VALUES (?, 0)", name)
 
 

@@ -227,3 +227,18 @@ def test_text_that_is_none_is_damage() -> None:
                 read()
         with pytest.raises(CorruptError, match="text"):
             db.store.one("SELECT name FROM setting")
+
+
+@pytest.mark.parametrize(("table", "name"), [("progress", "patch_seq"), ("counter", "next_ino")])
+@pytest.mark.parametrize("change", ["DELETE FROM {} WHERE name = ?", "UPDATE {} SET value = 'much' WHERE name = ?"])
+def test_an_image_that_lacks_a_number_is_refused(db, tmp_path, table, name, change):
+    db.freeze(1)
+    snapshot = db.snapshot()
+    (tmp_path / "scratch").mkdir()
+    snapshot.copy_to(tmp_path / "image")
+    snapshot.release()
+    with sqlite3.connect(tmp_path / "image") as image:
+        image.execute(change.format(table), (name,))
+    image.close()
+    with pytest.raises(CorruptError, match=name):
+        Database.load(tmp_path / "scratch", tmp_path / "image")

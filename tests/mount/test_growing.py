@@ -48,6 +48,7 @@ def settled(pool: Pool, least: int) -> int:
     return room(pool)
 
 
+@pytest.mark.soak
 def test_six_larger_drives_make_a_larger_pool(pool: Pool) -> None:
     (pool.mnt / "kept").write_bytes(os.urandom(20 * MIB))
     kept = (pool.mnt / "kept").read_bytes()

@@ -26,7 +26,6 @@ def test_a_copied_tree_is_the_same_and_stays_so(pool: Pool, tree: Path) -> None:
 
 
 @pytest.mark.core
-@pytest.mark.everywhere
 def test_two_drives_deleted_under_load_then_two_others(pool: Pool, tree: Path, tmp_path: Path) -> None:
     repository = make_repository(tmp_path / "repository", tree)
     call("cp", "-a", tree, pool.mnt / "before")

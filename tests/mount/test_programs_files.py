@@ -151,18 +151,18 @@ def test_bytes_at_16_tib_through_loss_and_scrub(pool: Pool) -> None:
         assert os.pread(file.fileno(), 6, (5 << 30) - 2) == b"\0\0here"
 
 
-def test_10000_hard_links(pool: Pool) -> None:
+def test_4000_hard_links(pool: Pool) -> None:
     path, folder = pool.mnt / "file", pool.mnt / "links"
     path.write_bytes(b"shared")
     folder.mkdir()
-    for number in range(10_000):
+    for number in range(4_000):
         os.link(path, folder / str(number))
     pool.remount()
-    assert path.stat().st_nlink == 10_001
-    assert (folder / "9999").samefile(path)
+    assert path.stat().st_nlink == 4_001
+    assert (folder / "3999").samefile(path)
     path.unlink()
     call("rm", "-rf", folder / "5", folder / "77")
-    assert (folder / "0").stat().st_nlink == 9998
+    assert (folder / "0").stat().st_nlink == 3998
 
 
 def test_posix_fallocate_keeps_no_extent_per_block(pool: Pool) -> None:

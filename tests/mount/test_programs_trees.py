@@ -79,7 +79,9 @@ def tar(source: Path, target: Path) -> None:
     call("tar", "-C", target, "--compare", "-f", packed)
 
 
-@pytest.mark.parametrize("copy", [cp, tar, rsync])
+@pytest.mark.parametrize(
+    "copy", [pytest.param(cp, marks=pytest.mark.soak), tar, pytest.param(rsync, marks=pytest.mark.soak)]
+)
 def test_there_and_back_without_two_drives_and_after_a_scrub(copy, pool: Pool, original: Path, tmp_path: Path) -> None:
     if copy is rsync and not shutil.which("rsync"):
         pytest.skip("rsync is missing")
@@ -111,6 +113,7 @@ def test_rsync_changes_a_file_in_place(pool: Pool, tmp_path: Path) -> None:
     assert (pool.mnt / "target").stat().st_ino == inode
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(400)
 def test_a_virtual_environment_with_pip_installs_and_removes_a_package(pool: Pool) -> None:
     """Without an index: pip itself comes with Python, and the wheel is made here, of the standard library."""

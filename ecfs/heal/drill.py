@@ -86,8 +86,10 @@ class Drill:
 
     async def run(self) -> None:
         job, ledger, n = self._job, self._pool.db.ledger, self._pool.geometry.n
-        left = ledger.total_length() - ledger.length_to(self._reached.after)
-        job.meter.add_total(left * n // self._pool.geometry.k)
+        whole = ledger.total_length()
+        left = whole - ledger.length_to(self._reached.after)
+        shards = ledger.count() * n * left // whole if whole else 0
+        job.meter.add_total(left * n // self._pool.geometry.k, shards)
         job.meter.phase("stripes")
         while rows := ledger.facts(self._reached.after, PAGE):
             await self._page([row.id for row in rows])

@@ -1,73 +1,54 @@
-"""How far a scrub is: bytes, rate over the last minute, and an honest guess at the time left."""
+"""How far a scrub is: bytes, rate over the last minute, and an honest guess at the time left.
+
+What is shown are bytes. The time left goes by *cost*: the bytes of a shard and what each shard costs besides, so that
+small stripes after large ones are no surprise; and by what the phases take that verify no shards.
+"""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
+from math import inf
 
 import trio
 
+from ecfs.heal.foretell import ShardCost, Speed
 from ecfs.heal.report import ScrubProgress
 
-WINDOW_S = 60.0
-LONG_S = 600.0
 SILENT_S = 30.0
 """Before this, any estimate would be made up."""
-SETTLED_S = 30.0
-"""After this a stage's own pace is better than what the one before foretold."""
-STEADY = 0.8
-"""Share of the average that the last minute's pace may differ by before it counts alone."""
-SAMPLE_S = 0.5
 VERIFY, REBUILD = "verify", "rebuild"
 
 
-class Pace:
-    """Bytes/s of what is counted here.
-
-    As long as the last minute is about as fast as the last ten, their average foretells best, since it has seen the
-    waves of other programs; when it is not, something has changed for good, and only the last minute counts.
-    """
-
-    def __init__(self, now: float) -> None:
-        self.began = now
-        self.done = 0
-        self._minute: deque[tuple[float, int]] = deque([(now, 0)])
-        self._long: deque[tuple[float, int]] = deque([(now, 0)])
-
-    def add(self, now: float, size: int) -> None:
-        self.done += size
-        if now - self._minute[-1][0] < SAMPLE_S:
-            return
-        self._minute.append((now, self.done))
-        while self._minute[0][0] < now - WINDOW_S:
-            self._long.append(self._minute.popleft())
-        while len(self._long) > 1 and self._long[1][0] < now - LONG_S:
-            self._long.popleft()
-
-    def recent(self, now: float) -> float:
-        """Over the last minute."""
-        return self._since(self._minute[0], now)
-
-    def foretold(self, now: float) -> float:
-        recent, average = self.recent(now), self._since(self._long[0], now)
-        return average if STEADY * average <= recent <= average / STEADY else recent
-
-    def _since(self, sample: tuple[float, int], now: float) -> float:
-        at, done = sample
-        return (self.done - done) / (now - at) if now > at else 0.0
-
-
 class Stage:
-    """Work of one kind. moved: bytes that are read and written for each that is counted, so that one stage foretells
-    another: rebuilding a shard moves several times its size, verifying it moves it once."""
+    """Work of one kind, with a clock that runs while it is the one that is done. left, shards: bytes to do, and in how
+    many shards. foretold: cost per second, 0 before anything was measured."""
 
     def __init__(self) -> None:
-        self.total = 0
-        self.moved = 1.0
-        self.pace: Pace | None = None
+        self.left = 0
+        self.shards = 0
+        self.speed: Speed | None = None
+        self.foretold = 0.0
+        self.cost = ShardCost()
+        self._spent = 0.0
+        self._since = 0.0
 
-    def left(self) -> int:
-        return max(self.total - (self.pace.done if self.pace is not None else 0), 0)
+    def begin(self, now: float) -> None:
+        self._since = now
+
+    def end(self, now: float) -> None:
+        self._spent += now - self._since
+
+    def measure(self, now: float, size: int, shards: int) -> None:
+        at = self._spent + now - self._since
+        if self.speed is None:
+            self.speed = Speed(at)
+        elif sample := self.speed.add(at, size, shards):
+            self.cost.learn(*sample)
+        self.foretold = self.speed.foretold(at, self.cost.each)
+
+    def takes(self, left: Stage) -> float:
+        """Seconds that what is left of a stage takes at our speed; infinite while that is not known."""
+        return (left.left + self.cost.each * left.shards) / self.foretold if self.foretold else inf
 
 
 class Meter:
@@ -79,69 +60,120 @@ class Meter:
         self.progress = progress
         self._on_progress = on_progress
         self._began = trio.current_time()
-        self._all = Pace(self._began)
+        self._all = Speed(self._began)
         self._stages = {REBUILD: Stage(), VERIFY: Stage()}
         self._stage = self._stages[VERIFY]
-        self._moving = 0.0
-        """Bytes moved per second, as the last settled stage did."""
+        self._stage.begin(self._began)
         self._limit = limit
-        self._paced_from = (self._began, 0)
+        self._limited_from = (self._began, 0)
+        self._waited = 0.0
+        """Seconds of waiting for the limit, up to `_wakes`, which may lie ahead."""
+        self._wakes = self._began
+        self._ahead: dict[str, tuple[float, int]] = {}
+        """Phases in which no shard is counted: see `foresee`."""
+        self._phase_began = self._began
 
     def phase(self, name: str) -> None:
-        self.progress.phase = name
+        self._ahead.pop(self.progress.phase, None)
+        self.progress.phase, self._phase_began = name, trio.current_time()
+        self.tick()
+
+    def foresee(self, phase: str, seconds: float, size: int = 0) -> None:
+        """A phase in which no shard is counted will take so long, and read `size` bytes."""
+        self._ahead[phase] = seconds, size
+
+    def tick(self) -> None:
+        """Called now and then in such a phase."""
+        self._estimate(trio.current_time())
         self._tell()
 
     def begin(self, stage: str) -> None:
+        now = self._worked(trio.current_time())
+        self._stage.end(now)
         self._stage = self._stages[stage]
+        self._stage.begin(now)
 
     def limit_to(self, rate: float) -> None:
         """Bytes/s from now on."""
         self._limit = rate
-        self._paced_from = (trio.current_time(), self._all.done)
+        self._limited_from = (trio.current_time(), self._all.size)
 
     def resume_at(self, size: int) -> None:
         """`size` bytes were done by an earlier run: shown, but no measure of how fast this one is."""
         self.progress.bytes_done += size
         self.progress.bytes_total += size
 
-    def add_total(self, size: int, stage: str = VERIFY, *, moved: float = 1.0) -> None:
-        """There are `size` bytes more to do."""
+    def add_total(self, size: int, shards: int, stage: str = VERIFY) -> None:
+        """There are `size` bytes more to do, in so many shards."""
         self.progress.bytes_total += size
-        self._stages[stage].total += size
-        self._stages[stage].moved = moved
+        self._stages[stage].left += size
+        self._stages[stage].shards += shards
 
-    async def add(self, size: int, *, checked: int = 0) -> None:
+    @property
+    def is_limited(self) -> bool:
+        return self._limit is not None
+
+    def sampled(self, size: int) -> None:
+        """A shard of `size` bytes was verified only to see how long that takes."""
+        self._stage.measure(self._worked(trio.current_time()), size, 1)
+
+    async def checked(self, size: int) -> None:
+        """A shard of `size` bytes was verified."""
+        self.progress.checked += 1
+        await self.add(size, 1)
+
+    async def add(self, size: int, shards: int) -> None:
         """`size` bytes were read or written; waits if that was faster than the limit. Always a checkpoint."""
-        progress, stage, now = self.progress, self._stage, trio.current_time()
+        progress, now = self.progress, trio.current_time()
         progress.bytes_done += size
-        progress.checked += checked
         # What is rebuilt meanwhile counts, too: the total follows, it is never overtaken.
         progress.bytes_total = max(progress.bytes_total, progress.bytes_done)
-        if stage.pace is None:
-            stage.pace = Pace(now)
-        stage.pace.add(now, size)
-        self._all.add(now, size)
+        self._all.add(now, size, shards)
+        progress.rate = self._all.recent(now)
+        stage = self._stage
+        stage.left, stage.shards = max(stage.left - size, 0), max(stage.shards - shards, 0)
+        stage.measure(self._worked(now), size, shards)
         self._estimate(now)
         self._tell()
-        since, done = self._paced_from
-        ahead = (self._all.done - done) / self._limit - (now - since) if self._limit else 0.0
-        await trio.sleep(max(ahead, 0.0))
+        await trio.sleep(self._too_fast(now))
+
+    def _too_fast(self, now: float) -> float:
+        """Seconds to wait for the limit. Who waits at the same time as others waits once."""
+        if not self._limit:
+            return 0.0
+        since, done = self._limited_from
+        wait = max((self._all.size - done) / self._limit - (now - since), 0.0)
+        if now + wait > self._wakes:
+            self._waited += now + wait - max(now, self._wakes)
+            self._wakes = now + wait
+        return wait
+
+    def _worked(self, now: float) -> float:
+        """A clock that stands still while the limit is waited for."""
+        return now - self._waited + max(self._wakes - now, 0.0)
 
     def _estimate(self, now: float) -> None:
-        stage, progress = self._stage, self.progress
-        progress.rate = self._all.recent(now)
-        first = all(other is stage or other.pace is None for other in self._stages.values())
-        if stage.pace is not None and (first or now - stage.pace.began >= SETTLED_S):
-            self._moving = stage.pace.foretold(now) * stage.moved
-        progress.eta_s = self._left() if now - self._began >= SILENT_S and self._moving > 0 else None
+        known = now - self._began >= SILENT_S and any(stage.foretold for stage in self._stages.values())
+        self.progress.eta_s = self._left() + self._rest(now) if known else None
 
     def _left(self) -> float:
-        """Seconds, each stage at the pace of the current one, none faster than the limit."""
-        seconds = 0.0
-        for stage in self._stages.values():
-            pace = self._moving / stage.moved
-            seconds += stage.left() / (min(pace, self._limit) if self._limit else pace)
-        return seconds
+        """Seconds, none faster than the limit. Verifying a shard is a part of rebuilding it, so it never takes longer,
+        even if the sample did."""
+        verify, rebuild = self._stages[VERIFY], self._stages[REBUILD]
+        as_known = rebuild if rebuild.foretold else verify
+        soonest = min(verify.takes(verify), rebuild.takes(verify))
+        return max(soonest, self._limited(verify)) + max(as_known.takes(rebuild), self._limited(rebuild))
+
+    def _limited(self, stage: Stage) -> float:
+        return stage.left / self._limit if self._limit else 0.0
+
+    def _rest(self, now: float) -> float:
+        """Seconds of the phases that count no shards."""
+        speed = self._stages[VERIFY].foretold or self._stages[REBUILD].foretold
+        took = {phase: seconds + size / speed for phase, (seconds, size) in self._ahead.items()}
+        if self.progress.phase in took:
+            took[self.progress.phase] -= min(now - self._phase_began, took[self.progress.phase])
+        return sum(took.values())
 
     def _tell(self) -> None:
         if self._on_progress is not None:

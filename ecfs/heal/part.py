@@ -43,7 +43,7 @@ class Job:
         tally.checked += 1
         tally.bytes += size
         self.report.checked += 1
-        await self.meter.add(size, checked=1)
+        await self.meter.checked(size)
 
     def mended(self, result: Mended, *, also_lost: bool = True) -> None:
         """Tell what came of one stripe."""

@@ -145,9 +145,9 @@ class Replacer:
         ledger = pool.db.ledger
         whole = ledger.total_length()
         size = whole // pool.geometry.k + ledger.count() * shard_size(0)
-        done = int(size * (ledger.length_to(arrival.filled) / whole if whole else 0))
-        job.meter.resume_at(done)
-        job.meter.add_total(size - done)
+        share = ledger.length_to(arrival.filled) / whole if whole else 0
+        job.meter.resume_at(int(size * share))
+        job.meter.add_total(size - int(size * share), int(ledger.count() * (1 - share)))
         while rows := ledger.facts(arrival.filled, BATCH):
             await self._fill_some(arrival, drive, rows)
             arrival.filled = rows[-1].id

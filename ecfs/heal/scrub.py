@@ -20,6 +20,8 @@ from ecfs.heal.scrubbing import SETTING, Run
 from ecfs.heal.watch import Watch
 from ecfs.meta import Outcome, check_steps
 
+INODE_S = 12e-6
+"""What checking the metadata takes per file; measured, for the time left."""
 SAVE_S = 10.0
 """What a crash makes a scrub do again at most. Each time is a commit."""
 Save = Callable[[Run], Awaitable[None]]
@@ -46,15 +48,20 @@ class Scrub:
             await self._watch.taken_in()
             async with self._watch.sweeping:
                 await self._restorer.run()
-        job.meter.add_total(stripes.total(begin) + checkpoints.total())
+        journals = JournalCheck(job)
+        job.meter.add_total(*stripes.total(begin))
+        job.meter.add_total(*checkpoints.total())
+        job.meter.foresee("journals", *await journals.takes())
+        job.meter.foresee("leftovers", orphans.takes())
+        job.meter.foresee("metadata", job.ctx.pool.db.names.counts()[0] * INODE_S)
         if not job.dry_run:
-            await self._rebuild()
+            await self._rebuild(stripes)
         job.meter.phase("stripes")
         await stripes.run(begin, partial(self._reached, run, save))
         job.meter.phase("checkpoints")
         await checkpoints.run()
         job.meter.phase("journals")
-        await JournalCheck(job).run()
+        await journals.run()
         await BlobCheck(job).run()
         job.meter.phase("leftovers")
         await orphans.run()
@@ -85,33 +92,34 @@ class Scrub:
         await self._job.repairer.finish_drives()
         self._job.report.finished_ns = self._job.ctx.pool.clock.wall_ns()
 
-    async def _rebuild(self) -> None:
-        """First what is known to be missing: that is where the danger is."""
+    async def _rebuild(self, then: StripeCheck | None = None) -> None:
+        """First what is known to be missing: that is where the danger is. then: what is checked afterwards."""
         job = self._job
         job.meter.phase("rebuilding")
-        await self._add_missing()
+        if await self._add_missing() and then is not None and not job.meter.is_limited:
+            await then.sample()
         pending: list[int] = []
         job.meter.begin(REBUILD)
 
         def on_mended(results: list[Mended]) -> None:
             for result in results:
                 job.mended(result, also_lost=False)
-                pending.append(len(result.put | result.good) * shard_size(result.length))
+                pending.extend([shard_size(result.length)] * len(result.put | result.good))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._count_rebuilt, pending)
             await job.repairer.drain(on_mended=on_mended)
             nursery.cancel_scope.cancel()
-        await job.meter.add(sum(pending))
+        await job.meter.add(sum(pending), len(pending))
         job.meter.begin(VERIFY)
 
     async def _count_rebuilt(self, pending: list[int]) -> None:
         while True:
-            size, pending[:] = sum(pending), []
-            await self._job.meter.add(size)
+            sizes, pending[:] = pending[:], []
+            await self._job.meter.add(sum(sizes), len(sizes))
             await trio.sleep(0.2)
 
-    async def _add_missing(self) -> None:
+    async def _add_missing(self) -> int:
         ledger, shards = self._job.ctx.pool.db.ledger, 0
         for member in self._job.ctx.workable():
             after = 0
@@ -121,15 +129,14 @@ class Scrub:
                 await trio.lowlevel.checkpoint()
         counts, k = ledger.counts(frozenset()), self._job.ctx.pool.geometry.k
         size = shard_size(ledger.total_length() // max(counts.total, 1) // k)
-        stripes = min(counts.total - counts.full, shards)
-        # k shards are read for each stripe, each new one is written and read again.
-        moved = 2 + k * stripes / shards if shards else 1.0
-        self._job.meter.add_total(shards * size, REBUILD, moved=moved)
+        self._job.meter.add_total(shards * size, shards, REBUILD)
+        return shards
 
     async def _metadata(self) -> None:
         for findings in check_steps(self._job.ctx.pool.db):
             for text in findings:
                 self._job.found("metadata", text, repaired=False)
+            self._job.meter.tick()
             await trio.lowlevel.checkpoint()
 
     async def _finish(self, outcome: Outcome) -> None:

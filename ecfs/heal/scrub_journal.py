@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
 from ecfs.drive.base import Drive
 from ecfs.errors import (
     CorruptError,
@@ -25,6 +27,9 @@ from ecfs.pool.members import Member
 from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.rebuild import check_shard, rebuild_shards
 
+BYTE_S = 26e-9
+"""What a byte of a journal takes besides being read; measured, for the time left."""
+
 
 class CheckpointCheck:
     """The shards of both retained checkpoints."""
@@ -32,10 +37,12 @@ class CheckpointCheck:
     def __init__(self, job: Job) -> None:
         self._job = job
 
-    def total(self) -> int:
+    def total(self) -> tuple[int, int]:
+        """Bytes, and in how many shards."""
         pool = self._job.ctx.pool
         facts = [fact for checkpoint in pool.checkpoints for fact in checkpoint.facts(pool.geometry)]
-        return sum(shard_size(fact.fragment_length) for fact in facts) * len(pool.members.writable())
+        drives = len(pool.members.writable())
+        return sum(shard_size(fact.fragment_length) for fact in facts) * drives, len(facts) * drives
 
     async def run(self) -> None:
         pool = self._job.ctx.pool
@@ -87,6 +94,27 @@ class JournalCheck:
     def __init__(self, job: Job) -> None:
         self._job = job
 
+    async def takes(self) -> tuple[float, int]:
+        """About how many seconds, and how many bytes all drives together could read in the time that is needed besides.
+
+        Unpruned segments count, so a drive is asked. The drives are read one after the other, so together they could
+        read more.
+        """
+        size, members = 0, self._job.ctx.pool.members.writable()
+        for member in members[:1]:
+            size = await self._size(member)
+        return size * len(members) * BYTE_S, size * len(members) ** 2
+
+    async def _size(self, member: Member) -> int:
+        if member.drive is None:
+            return 0
+        try:
+            async with aclosing(member.drive.list("j/")) as entries:
+                return sum([entry.size async for entry in entries])
+        except DriveError as error:
+            self._job.ctx.pool.members.drive_failed(member.slot, error)
+            return 0
+
     async def run(self) -> None:
         pool = self._job.ctx.pool
         async with self._job.ctx.engine.checkpointer.lock:
@@ -95,6 +123,7 @@ class JournalCheck:
             members, collected = pool.members.writable(), Collected()
             for member in members:
                 await self._collect(collected, member)
+                self._job.meter.tick()
             try:
                 base = Base(oldest.epoch, oldest.seq, bytes.fromhex(oldest.record))
                 chain = walk(collected.heads, tail, base)

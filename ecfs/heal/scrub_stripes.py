@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
+import trio
+
 from ecfs.commit.settle import together
 from ecfs.errors import (
     DriveError,
@@ -21,6 +23,8 @@ from ecfs.pool.members import Member
 from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.rebuild import check_shard
 
+SAMPLE_S, PLACES = 3.0, 8
+"""How long a sample may take, and where it is taken."""
 PAGE = 64
 """Stripes that are pinned and checked at a time."""
 
@@ -40,13 +44,36 @@ class StripeCheck:
         self._job = job
         self._pace = Pace(job.ctx.engine)
 
-    def total(self, after: int) -> int:
-        """Bytes that the walk over stripes beyond `after` will verify, as far as the ledger knows now."""
+    def total(self, after: int) -> tuple[int, int]:
+        """Bytes, and in how many shards, that the walk over stripes beyond `after` will verify, as is known now."""
         pool = self._job.ctx.pool
         ledger, k = pool.db.ledger, pool.geometry.k
         whole = ledger.total_length()
         left = 1 - ledger.length_to(after) / whole if whole else 1
-        return int((whole // k + ledger.count() * shard_size(0)) * len(pool.members.writable()) * left)
+        shards = ledger.count() * len(pool.members.writable()) * left
+        return int(whole // k * len(pool.members.writable()) * left + shards * shard_size(0)), int(shards)
+
+    async def sample(self) -> None:
+        """Verify a few stripes, old and new ones, so that the time left can be told while others are rebuilt."""
+        ledger, members = self._job.ctx.pool.db.ledger, self._job.ctx.pool.members.writable()
+        newest = ledger.newest()
+        first = next((row.id for row in ledger.facts(0, 1)), newest)
+        places = [first + (newest - first) * part // PLACES - 1 for part in range(PLACES)]
+        numbers = [row.id for place in places for row in ledger.facts(place, PAGE // PLACES)]
+        await together(partial(self._sample_drive, member, numbers) for member in members)
+
+    async def _sample_drive(self, member: Member, numbers: list[int]) -> None:
+        pool, end = self._job.ctx.pool, trio.current_time() + SAMPLE_S
+        for number in numbers:
+            with pool.pins.pin(number):
+                fact, drive = self._job.ctx.fact(number), pool.members.readable(member.slot)
+                if fact is None or drive is None or trio.current_time() > end:
+                    continue
+                try:
+                    await check_shard(drive, fact, member.slot, pool.pool_id)
+                except (DriveError, FormatTooNewError):
+                    continue  # the scrub proper comes here, too
+                self._job.meter.sampled(shard_size(fact.fragment_length))
 
     async def run(self, after: int, reached: Callable[[int, int], Awaitable[None]]) -> None:
         """Walk over the stripes beyond `after` that are there now. What is written meanwhile is left to the next scrub:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
+import trio
+
 from ecfs.drive.base import Drive
 from ecfs.errors import (
     CorruptError,
@@ -97,13 +99,13 @@ class JournalCheck:
     async def takes(self) -> tuple[float, int]:
         """About how many seconds, and how many bytes all drives together could read in the time that is needed besides.
 
-        Unpruned segments count, so a drive is asked. The drives are read one after the other, so together they could
-        read more.
+        Unpruned segments count, and finding where each ends may take longer than reading it, so a drive is asked. The
+        drives are read one after the other, so together they could read more.
         """
-        size, members = 0, self._job.ctx.pool.members.writable()
-        for member in members[:1]:
-            size = await self._size(member)
-        return size * len(members) * BYTE_S, size * len(members) ** 2
+        members, began = self._job.ctx.pool.members.writable(), trio.current_time()
+        size = await self._size(members[0]) if members else 0
+        listing = trio.current_time() - began
+        return (listing + size * BYTE_S) * len(members), size * len(members) ** 2
 
     async def _size(self, member: Member) -> int:
         if member.drive is None:

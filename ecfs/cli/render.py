@@ -29,6 +29,10 @@ class Page:
         width = None if self._terminal else PLAIN_WIDTH
         self._console = Console(width=width, highlight=False, emoji=False, markup=False)
 
+    @property
+    def width(self) -> int:
+        return self._console.width
+
     def print(self, thing: RenderableType = "") -> None:
         if self._terminal:
             self._console.print(thing)
@@ -81,12 +85,18 @@ def show_verdict(out: Page, state: str, verdict: Verdict, risks: Sequence[str] =
         ("means", map(Text, filter(None, [verdict.means]))),
         ("seen", map(Text, verdict.evidence)),
         ("risk", map(Text, risks)),
-        ("action", [Text(action, style="bold") for action in verdict.actions]),
+        ("action", [Text(with_command_whole(action, out.width - 10), style="bold") for action in verdict.actions]),
     ):
         for line in lines:
             first = not rows or all(f"{label}:" != str(shown) for shown, _ in rows)
             rows.append((Text(f"{label}:" if first else "", style="bold"), line))
     out.print(labelled(rows))
+
+
+def with_command_whole(action: str, width: int) -> str:
+    """The command that ends an action gets a line of its own where it would be broken, which can't be copied."""
+    before, colon, command = action.rpartition(": ecfs ")
+    return f"{before}:\necfs {command}" if colon and len(action) > width else action
 
 
 def labelled(rows: Iterable[tuple[Text, Text]]) -> Table:

@@ -47,8 +47,11 @@ class Stage:
         self.foretold = self.speed.foretold(at, self.cost.each)
 
     def takes(self, left: Stage) -> float:
-        """Seconds that what is left of a stage takes at our speed; infinite while that is not known."""
-        return (left.left + self.cost.each * left.shards) / self.foretold if self.foretold else inf
+        """Seconds that what is left of a stage takes at our speed. Infinite while nothing was measured; no time at all
+        if what was measured took none, and everything was waiting for the limit."""
+        if self.foretold:
+            return (left.left + self.cost.each * left.shards) / self.foretold
+        return inf if self.speed is None else 0.0
 
 
 class Meter:
@@ -153,14 +156,15 @@ class Meter:
         return now - self._waited + max(self._wakes - now, 0.0)
 
     def _estimate(self, now: float) -> None:
-        known = now - self._began >= SILENT_S and any(stage.foretold for stage in self._stages.values())
-        self.progress.eta_s = self._left() + self._rest(now) if known else None
+        left = self._left() + self._rest(now) if now - self._began >= SILENT_S else inf
+        nothing_known = not self._limit and not any(stage.foretold for stage in self._stages.values())
+        self.progress.eta_s = None if left == inf or nothing_known else left
 
     def _left(self) -> float:
         """Seconds, none faster than the limit. Verifying a shard is a part of rebuilding it, so it never takes longer,
         even if the sample did."""
         verify, rebuild = self._stages[VERIFY], self._stages[REBUILD]
-        as_known = rebuild if rebuild.foretold else verify
+        as_known = rebuild if rebuild.speed is not None else verify
         soonest = min(verify.takes(verify), rebuild.takes(verify))
         return max(soonest, self._limited(verify)) + max(as_known.takes(rebuild), self._limited(rebuild))
 
@@ -170,7 +174,7 @@ class Meter:
     def _rest(self, now: float) -> float:
         """Seconds of the phases that count no shards."""
         speed = self._stages[VERIFY].foretold or self._stages[REBUILD].foretold
-        took = {phase: seconds + size / speed for phase, (seconds, size) in self._ahead.items()}
+        took = {phase: seconds + (size / speed if speed else 0) for phase, (seconds, size) in self._ahead.items()}
         if self.progress.phase in took:
             took[self.progress.phase] -= min(now - self._phase_began, took[self.progress.phase])
         return sum(took.values())

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from ecfs.cli.progress import describe
-from ecfs.cli.render import age, count, duration, size
+from ecfs.cli.render import age, count, duration, size, with_command_whole
 from ecfs.cli.scrub import command, parse_rate
 
 
@@ -29,6 +29,13 @@ def test_duration(seconds: float, text: str) -> None:
 def test_age_and_count() -> None:
     assert (age(None, 5), age(5, 65)) == ("never", "1 min ago")
     assert (count(1, "shard"), count(1234, "shard")) == ("1 shard", "1,234 shards")
+
+
+def test_a_command_is_not_broken_at_the_end_of_a_line() -> None:
+    action = "if its directory was deleted, rebuild drive 3 in place: ecfs scrub drives"
+    assert with_command_whole(action, len(action)) == action
+    assert with_command_whole(action, 70).splitlines()[1] == "ecfs scrub drives"
+    assert with_command_whole("nothing to do", 5) == "nothing to do"
 
 
 def test_progress_says_only_what_is_known() -> None:

@@ -12,12 +12,13 @@ import trio
 from rich.table import Table
 
 from ecfs.cli.progress import progress_shown
-from ecfs.cli.render import Page, count, duration, proven, show_verdict, size, table_of
+from ecfs.cli.render import Page, duration, proven, show_verdict, size, table_of
 from ecfs.clock import SystemClock
 from ecfs.control.client import Show, call
 from ecfs.control.protocol import Request
 from ecfs.control.service import Service
 from ecfs.control.verdict import verdict
+from ecfs.control.wording import count
 from ecfs.errors import RefusedError, StalledError
 from ecfs.heal.drill import DrillReport
 from ecfs.heal.report import LOST, NOTED, Finding, ScrubReport

@@ -109,11 +109,6 @@ def labelled(rows: Iterable[tuple[Text, Text]]) -> Table:
     return table
 
 
-def count(number: int, noun: str) -> str:
-    """1234, "shard" → "1,234 shards"."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def table_of(heads: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
     """A plain table; a head that starts with ">" is aligned to the right."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)

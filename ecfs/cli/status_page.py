@@ -8,8 +8,9 @@ from typing import Any
 from rich.text import Text
 
 from ecfs.cli.progress import describe
-from ecfs.cli.render import COLOURS, Page, age, count, labelled, proven, show_verdict, size, table_of
+from ecfs.cli.render import COLOURS, Page, age, labelled, proven, show_verdict, size, table_of
 from ecfs.control.verdict import verdict
+from ecfs.control.wording import count
 from ecfs.mount.locate import shown
 
 Status = dict[str, Any]

@@ -6,8 +6,9 @@ import click
 import pytest
 
 from ecfs.cli.progress import describe
-from ecfs.cli.render import age, count, duration, size, with_command_whole
+from ecfs.cli.render import age, duration, size, with_command_whole
 from ecfs.cli.scrub import command, parse_rate
+from ecfs.control.wording import count
 
 
 @pytest.mark.parametrize(

@@ -534,9 +534,9 @@ FAULTS = [
     ),
     Fault(
         "R23 writes are admitted to full drives",
-        "ecfs/commit/admission.py",
-        "        return usable is None or usable.free > size",
-        "        return usable is None or usable.free > -1",
+        "ecfs/commit/space.py",
+        "self._sampled.free - self._promised > size",
+        "self._sampled.free > -1",
         CHECKPOINTS,
     ),
     # ---- where a drive may be made, what the kernel does not tell, ranges, stores, rescue (R10, R14, R18, R24, R25)

@@ -70,7 +70,15 @@ class Mender:
             await self._sync(results)
             await together(partial(self._reread, result) for result in results if result.put)
             await self._record(results)
+            for result in results:
+                self._forget_dead(result)
             return results
+
+    def _forget_dead(self, result: Mended) -> None:
+        """R13: a stripe that died while it was repaired needs its shards no more. What was repaired was a finding."""
+        if self._ctx.fact(result.stripe) is None:
+            result.bad = {slot: error for slot, error in result.bad.items() if slot in result.repaired}
+            result.lost = None
 
     # ---- look, rebuild, put -----------------------------------------------------------------------------
 

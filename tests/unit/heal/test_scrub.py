@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from trio.testing import MockClock
 
+from ecfs.heal.mend import Mended, Mender
 from tests.unit.heal.conftest import Hospital, data
 
 
@@ -35,3 +37,27 @@ async def test_a_scrub_without_the_background_does_the_same(hospital: Hospital) 
         report = await patient.scrub()
         assert report.exit_status == 0, report.findings
         assert patient.states() == ["online"] * 6
+
+
+async def test_a_stripe_that_dies_while_it_is_repaired_is_no_finding(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs delete and overwrite files meanwhile, and compaction moves them (R13)."""
+    async with hospital.open(run=False) as patient:
+        await patient.write(7, data(3_000_000))
+        await patient.write(8, data(1_000_000, 2))
+    hospital.pool.stores[5].wipe()
+    async with hospital.open(run=False) as patient:
+        real = Mender._sync
+
+        async def sync(mender: Mender, results: list[Mended]) -> None:
+            if 7 in patient.files:
+                await patient.remove(7)
+            await real(mender, results)
+
+        monkeypatch.setattr(Mender, "_sync", sync)
+        report = await patient.scrub()
+        assert 7 not in patient.files
+        assert report.exit_status == 0, report.findings
+        assert report.repaired
+        await patient.check()

@@ -30,10 +30,10 @@ async def test_sync_with_nothing_to_do_is_fine(drive: Drive) -> None:
 
 
 async def test_sync_covers_any_number_of_puts(place: Place, drive: Drive) -> None:
-    for number in range(200):
+    for number in range(80):
         await drive.put(key(number), [b"data"])
     await drive.sync()
-    assert all(place.is_durable(key(number)) for number in range(200))
+    assert all(place.is_durable(key(number)) for number in range(80))
 
 
 async def test_puts_and_syncs_at_once_lose_nothing(place: Place, drive: Drive) -> None:

@@ -1,6 +1,6 @@
 """Getting a record onto all drives at once.
 
-What is done in threads is waited for together (`Gathering`), and one thread does all that is short: a task, a scope, a
+What is done in threads is waited for together (`Gathering`), and few threads do all that is short: a task, a scope, a
 thread and a wake-up for each of six drives would cost more than the appends themselves. Drives that know no
 `begin_append` get a task each.
 """

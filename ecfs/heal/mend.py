@@ -5,13 +5,13 @@ A shard counts as repaired only when it was read back where it lies, and its str
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
 import trio
 
-from ecfs.commit.settle import together
+from ecfs.commit.settle import few_at_a_time, together
 from ecfs.drive.base import Buffer, Drive
 from ecfs.errors import (
     DriveError,
@@ -66,7 +66,7 @@ class Mender:
         async with self._lock:  # one at a time: the new list of gaps is made from the old one
             results = await self._look(jobs)
             await self._note_bad(results)
-            await self._at_most(AT_ONCE, [partial(self._rebuild, result) for result in results if result.bad])
+            await few_at_a_time(AT_ONCE, [partial(self._rebuild, result) for result in results if result.bad])
             await self._sync(results)
             await together(partial(self._reread, result) for result in results if result.put)
             await self._record(results)
@@ -82,15 +82,6 @@ class Mender:
 
     # ---- look, rebuild, put -----------------------------------------------------------------------------
 
-    async def _at_most(self, count: int, calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
-        limit = trio.CapacityLimiter(count)
-
-        async def one(call: Callable[[], Awaitable[None]]) -> None:
-            async with limit:
-                await call()
-
-        await together([partial(one, call) for call in calls])
-
     async def _look(self, jobs: Iterable[Job]) -> list[Mended]:
         results: list[Mended] = []
 
@@ -99,7 +90,7 @@ class Mender:
             if result is not None:
                 results.append(result)
 
-        await self._at_most(AT_ONCE, [partial(one, job) for job in jobs])
+        await few_at_a_time(AT_ONCE, [partial(one, job) for job in jobs])
         return results
 
     async def _note_bad(self, results: list[Mended]) -> None:

@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.mount.made_of import write_pool_file
 from tests.mount.real import Pool
 from tests.nodes import ProcessNode
@@ -148,3 +150,11 @@ def _end(node: ProcessNode) -> None:
 
 def is_root() -> bool:
     return os.geteuid() == 0
+
+
+@pytest.fixture
+def six(tmp_path: Path) -> Iterator[tuple[Pool, Network]]:
+    if not is_root():
+        pytest.skip("network namespaces need root")
+    with pool_on_network(tmp_path) as made:
+        yield made

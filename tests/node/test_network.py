@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.mount.conftest import tree as tree
 from tests.mount.real import Pool, assert_same, call
-from tests.node.network import Network, is_root, pool_on_network
+from tests.node.network import Network
+from tests.node.network import six as six
 from tests.node.workers import Worker, report, working
 
 pytestmark = [pytest.mark.mount, pytest.mark.soak, pytest.mark.timeout(600)]
-
-
-@pytest.fixture
-def six(tmp_path: Path) -> Iterator[tuple[Pool, Network]]:
-    if not is_root():
-        pytest.skip("network namespaces need root")
-    with pool_on_network(tmp_path) as made:
-        yield made
 
 
 def check_all(pool: Pool, workers: list[Worker]) -> None:

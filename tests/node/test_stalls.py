@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from tests.mount.real import Pool
-from tests.node.network import Machines, Network, is_root, pool_on_network
+from tests.node.network import Machines, Network
+from tests.node.network import six as six
 from tests.node.workers import Files, Worker
 
 pytestmark = [pytest.mark.mount, pytest.mark.soak, pytest.mark.timeout(600)]
@@ -63,14 +63,6 @@ WAYS = {
     "stopped": Silence(lambda net, nodes, slot: nodes[slot].pause(), lambda net, nodes, slot: nodes[slot].resume()),
     "cable out": Silence(lambda net, nodes, slot: net.pull(slot), lambda net, nodes, slot: net.plug(slot)),
 }
-
-
-@pytest.fixture
-def six(tmp_path: Path) -> Iterator[tuple[Pool, Network]]:
-    if not is_root():
-        pytest.skip("network namespaces need root")
-    with pool_on_network(tmp_path) as made:
-        yield made
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from ecfs.drive.base import Drive
 from ecfs.journal import history
 from ecfs.journal.segments import Collected, collect
-from tests.unit.heal.conftest import Hospital, data
+from tests.unit.heal.conftest import Hospital, Patient, data
 
 ONLINE = ["online"] * 6
 
@@ -40,13 +40,18 @@ async def test_a_drive_that_comes_back_is_caught_up_with_what_it_missed(
         assert patient.counts()[0] > 0
         hospital.pool.stores[2].come_back()
         await patient.until_whole()
-        for slot in (0, 1):
-            hospital.pool.stores[slot].vanish()
-        await patient.check()
-        for slot in (0, 1):
-            hospital.pool.stores[slot].come_back()
-        await patient.until_whole()
-        await patient.assert_clean()
+        await assert_whole_without_others(hospital, patient)
+
+
+async def assert_whole_without_others(hospital: Hospital, patient: Patient) -> None:
+    """What came back is complete: two other drives may go, and everything still reads."""
+    for slot in (0, 1):
+        hospital.pool.stores[slot].vanish()
+    await patient.check()
+    for slot in (0, 1):
+        hospital.pool.stores[slot].come_back()
+    await patient.until_whole()
+    await patient.assert_clean()
 
 
 async def test_programs_do_not_wait_while_old_history_is_read_for_a_drive_that_is_back(
@@ -78,13 +83,7 @@ async def test_programs_do_not_wait_while_old_history_is_read_for_a_drive_that_i
         await patient.until_whole()
         assert whole_under_lock
         assert not any(whole_under_lock)
-        for slot in (0, 1):
-            hospital.pool.stores[slot].vanish()
-        await patient.check()
-        for slot in (0, 1):
-            hospital.pool.stores[slot].come_back()
-        await patient.until_whole()
-        await patient.assert_clean()
+        await assert_whole_without_others(hospital, patient)
 
 
 async def test_a_drive_that_was_away_over_an_unmount_is_caught_up(

@@ -147,6 +147,7 @@ class Disasters:
                 if step.b % 2:
                     self.returning[place] = image
                 else:
+                    self.world.silent.add(place)  # its next append fails and shows it; before that nobody can know
                     put_image(self.world.stores[place], image)
         self.saved = {}
 

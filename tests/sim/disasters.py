@@ -98,6 +98,7 @@ class Disasters:
     async def do_wipe(self, step: Step, mount: Mount) -> None:
         if store := self._harmed(step):
             store.wipe()
+            self.world.wiped_at[self.world.stores.index(store)] = trio.current_time()
 
     # ---- drives that are not what they were -------------------------------------------------------------------------
 

@@ -202,10 +202,12 @@ def present_shards(mount: Mount) -> Iterator[tuple[int, int, bytes]]:
 
 
 def check_ledger(world: World, mount: Mount) -> None:
-    """Healthy means known: what the ledger counts on is there, unless something happened that only a scrub can find."""
+    """Healthy means known: what the ledger counts on is there, unless something happened that only a scrub can find, or
+    a moment ago."""
+    since = trio.current_time() - NOTICED_WITHIN_S
     for stripe, slot, _ in present_shards(mount):
         place = place_of(mount.engine.pool.members[slot].url)
-        if place in world.silent or world.brittle:
+        if place in world.silent or world.brittle or world.wiped_at.get(place, 0.0) > since:
             continue
         if shard_key("s", stripe) not in world.stores[place].names:
             raise Violation(f"the ledger counts on stripe {stripe:016x} on drive {slot}, which has no such shard")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim.run import Result, play_seed, what
+from tests.sim.run import Result, play, play_seed, what
+from tests.sim.steps import Step
+from tests.sim.test_histories import BIG
 
 STEPS = 150
 
@@ -20,6 +22,11 @@ def judge(result: Result, mix: str, steps: int) -> None:
 @pytest.mark.parametrize("mix", ["crashes", "harmed", "everything", "rivals"])
 def test_whatever_happens_within_the_budget_nothing_is_lost(mix: str, seed: int) -> None:
     judge(play_seed(seed, mix, STEPS), mix, STEPS)
+
+
+def test_a_status_in_the_moment_in_which_a_drive_is_deleted_may_still_call_it_healthy() -> None:
+    steps = [Step("create", 0, 0, 1), Step("write", 1, 0, BIG), Step("mend"), Step("wipe"), Step("status")]
+    judge(play(1, "broken", steps), "broken", len(steps))
 
 
 @pytest.mark.soak

@@ -106,6 +106,8 @@ class World:
     suspects: set[int] = field(default_factory=set)
     silent: set[int] = field(default_factory=set)
     """Suspects that may lack something without anybody being able to know before a scrub."""
+    wiped_at: dict[int, float] = field(default_factory=dict)
+    """When a place was last deleted: for a moment nobody can know."""
     reasons: set[type[EcfsError]] = field(default_factory=set)
     """Errors that programs may be told just now."""
     blackout: bool = False

@@ -16,15 +16,15 @@ import msgspec
 import trio
 
 from ecfs.commit.settle import together
-from ecfs.drive.base import Drive
-from ecfs.errors import DriveError, ShardCorruptError, ShardMissingError, StripeLostError
+from ecfs.errors import DriveError, ShardCorruptError, ShardMissingError, StalledError, StripeLostError
 from ecfs.geometry import counter_of
+from ecfs.heal.doubts import Doubts
 from ecfs.heal.part import Job, shard_size
 from ecfs.heal.prove import Proof, decode, prove
 from ecfs.heal.report import LOST, PENDING, REPAIRED, Finding, ScrubReport
 from ecfs.meta import Outcome
 from ecfs.stripes.fact import StripeFact
-from ecfs.stripes.rebuild import check_shard, restore_stripe
+from ecfs.stripes.rebuild import restore_stripe
 
 PAGE = 8
 """Stripes that are pinned at a time."""
@@ -178,20 +178,27 @@ class Drill:
             self._pool.members.drive_failed(slot, error)
 
     async def _rewrite(self, proof: Proof, slot: int) -> bool:
-        """A shard that contradicts the others looks sound to every check but this one, so it is put right here."""
+        """A shard that contradicts the others looks sound to every check but this one: only what is known to be missing
+        is put anew."""
         fact, encoded = proof.fact, proof.encoded
         if encoded is None:
             return False
-        buffers = encoded.buffers(fact.index_of(slot))
+        try:
+            if fact.space == "s":
+                return await self._mend(fact, slot)
+            doubts = Doubts(self._job)
+            done = await doubts.put_right(fact, {slot: encoded.buffers(fact.index_of(slot))})
+            await doubts.settle({(fact.id, slot) for slot in done})
+            return bool(done)
+        except StalledError:
+            return False
 
-        async def write(drive: Drive) -> None:
-            await drive.put(fact.key, buffers, replace=True)
-            await drive.sync()
-            await check_shard(drive, fact, slot, self._pool.pool_id)
-
-        done = await self._job.change(self._pool.members[slot], write)
-        self._pool.reader.forget(fact.id)
-        return done
+    async def _mend(self, fact: StripeFact, slot: int) -> bool:
+        if self._job.ctx.fact(fact.id) is None:
+            return False  # R13: it died while it was looked at
+        await self._job.ctx.engine.record(Outcome(missing=[(fact.id, slot)]))
+        results = await self._job.repairer.mender.mend([(fact.id, frozenset({slot}))])
+        return any(slot in result.repaired for result in results)
 
     # ---- what is left behind ------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from ecfs.errors import (
     ShardMissingError,
     StripeLostError,
 )
+from ecfs.heal.doubts import Doubts, Pair
 from ecfs.heal.part import Job, shard_size
 from ecfs.heal.report import LOST, Finding
 from ecfs.journal.chain import Base, walk
@@ -38,6 +39,8 @@ class CheckpointCheck:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        self._doubts = Doubts(job)
+        self._put_right: set[Pair] = set()
 
     def total(self) -> tuple[int, int]:
         """Bytes, and in how many shards."""
@@ -52,6 +55,7 @@ class CheckpointCheck:
             for checkpoint in pool.checkpoints:
                 for fact, row in zip(checkpoint.facts(pool.geometry), checkpoint.stripes, strict=True):
                     await self._check(fact, frozenset(row[3]))
+            await self._doubts.settle(self._put_right)
 
     async def _check(self, fact: StripeFact, holders: frozenset[int]) -> None:
         """holders: slots that had it when it was written; a drive that was away then gets it now, which is no
@@ -62,6 +66,8 @@ class CheckpointCheck:
             if member.drive is None:
                 continue
             try:
+                if doubt := self._doubts.about(fact, member.slot):
+                    raise doubt
                 await check_shard(member.drive, fact, member.slot, pool.pool_id)
             except (ShardMissingError, ShardCorruptError) as error:
                 bad[member.slot] = error
@@ -78,16 +84,11 @@ class CheckpointCheck:
         except StripeLostError as error:
             job.add(Finding("checkpoint", LOST, f"{error}; the other checkpoint and the journal still hold it all"))
             return
+        done = await self._doubts.put_right(fact, shards)
+        self._put_right |= {(fact.id, slot) for slot in done}
         for slot, why in bad.items():
-
-            async def write(drive: Drive, slot: int = slot) -> None:
-                await drive.put(fact.key, shards[slot], replace=True)
-                await drive.sync()
-                await check_shard(drive, fact, slot, pool.pool_id)
-
-            done = await job.change(pool.members[slot], write)
-            if slot in holders or not done:
-                job.found("checkpoint", str(why), repaired=done, slot=slot)
+            if slot in holders or slot not in done:
+                job.found("checkpoint", str(why), repaired=slot in done, slot=slot)
 
 
 class JournalCheck:

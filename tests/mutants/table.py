@@ -455,6 +455,20 @@ FAULTS = [
         ("tests/unit/heal/test_damage.py", "-k", "known_until"),
     ),
     Fault(
+        "a checkpoint's shard is not noted before its repair",
+        "ecfs/heal/doubts.py",
+        "        await self._note(self._noted() | {(fact.id, slot) for slot in shards})\n",
+        "",
+        ("tests/unit/heal/test_damage.py", "-k", "known_until"),
+    ),
+    Fault(
+        "a forged shard is not in the ledger before its repair",
+        "ecfs/heal/drill.py",
+        "        await self._job.ctx.engine.record(Outcome(missing=[(fact.id, slot)]))\n",
+        "",
+        ("tests/unit/heal/test_drill.py",),
+    ),
+    Fault(
         "the drill believes what it read",
         "ecfs/heal/prove.py",
         "        if bytes(data) != encoded.fragments[index][FRAGMENT_HEADER:]:",

@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.memory_store import MemoryStore
 from ecfs.heal.mend import Mended, Mender
 from ecfs.shard import verify_shard
@@ -223,3 +224,34 @@ async def test_what_was_found_bad_is_known_until_its_repair_is_durable(
         assert patient.counts() == (0, 0, 0, 0)
     hospital.pool.crash()
     verify_shard(bytes(store.raw(key)))
+
+
+@pytest.mark.parametrize("at", ["put", "sync"])
+async def test_a_checkpoint_found_damaged_is_known_until_its_repair_is_durable(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """As above, for a shard of a checkpoint, of which the ledger knows nothing."""
+
+    async def never(self: MemoryDrive, *args: object, **options: object) -> None:
+        if at == "put":
+            await put(self, *args, **options)  # type: ignore[arg-type]
+        await trio.sleep_forever()
+
+    put, store = MemoryDrive.put, hospital.pool.stores[SLOT]
+    async with hospital.open() as patient:
+        await patient.write(7, data(300_000))
+    key = keys_of(store, "c/")[-1]
+    whole = bytes(store.raw(key))
+    async with hospital.open(clean=False) as patient:
+        flip(5000)(store, [key])
+        with monkeypatch.context() as patch, trio.move_on_after(1):
+            patch.setattr(MemoryDrive, at, never)
+            await patient.scrub()
+        assert bytes(store.raw(key)) == whole
+    store.pending.clear()  # the kernel forgot it, as after a sync that failed
+    async with hospital.open(run=False, clean=False) as patient:
+        report = await patient.scrub()
+        assert [(finding.kind, finding.slot) for finding in report.findings] == [("checkpoint", SLOT)]
+        await patient.assert_clean()
+    hospital.pool.crash()
+    assert bytes(store.raw(key)) == whole

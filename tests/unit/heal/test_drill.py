@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from ecfs.control.status import build_status
+from ecfs.drive.memory import MemoryDrive
 from ecfs.errors import RefusedError
 from ecfs.geometry import counter_of
 from ecfs.heal import drill
@@ -93,6 +94,35 @@ async def test_a_shard_whose_checksums_are_right_and_whose_bytes_never_were(hosp
         if index >= 4:  # parity: no read and no scrub can notice it, and the drill puts it right
             assert [(f.slot, f.state) for f in report.findings] == [(slot, REPAIRED)]
             assert (await patient.healer.drill()).findings == []
+
+
+async def test_a_forged_shard_is_known_until_its_repair_is_durable(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the put of the right shard and its sync: what the next drill reads from a cache proves nothing."""
+
+    async def never(self: MemoryDrive) -> None:
+        await trio.sleep_forever()
+
+    async with hospital.open(clean=False) as patient:
+        await patient.write(7, data(200_000))
+        (stripe,) = patient.stripes()
+        slot = patient.engine.pool.geometry.slot_of(counter_of(stripe), 4)
+        raw = hospital.pool.stores[slot].raw
+        whole = bytes(raw(shard_key("s", stripe)))
+        forge(hospital, stripe, slot)
+        with monkeypatch.context() as patch, trio.move_on_after(1):
+            patch.setattr(MemoryDrive, "sync", never)
+            await patient.healer.drill()
+        assert bytes(raw(shard_key("s", stripe))) == whole
+    hospital.pool.stores[slot].pending.clear()  # the kernel forgot it, as after a sync that failed
+    async with hospital.open(run=False, clean=False) as patient:
+        assert patient.counts()[0] == 1
+        await patient.scrub()
+        assert patient.counts() == (0, 0, 0, 0)
+        assert (await patient.healer.drill()).findings == []
+    hospital.pool.crash()
+    assert bytes(raw(shard_key("s", stripe))) == whole
 
 
 async def test_missing_drives_and_lost_stripes(hospital: Hospital) -> None:

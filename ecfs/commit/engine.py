@@ -120,6 +120,9 @@ class Engine:
     def _seal_full(self) -> None:
         for stripe in self.sealer.seal_full():
             self.queue_stripe(stripe)
+        if self.sealed.bytes > self.pool.settings.sealed_limit // 2 and not self.commit_lock.locked():
+            # Not only when it is full: its syncs overlap with what programs write next, instead of stopping them.
+            self.request_commit()
 
     def queue_stripe(self, stripe: SealedStripe) -> None:
         """A stripe was sealed: the next commit contains it, the background puts it."""

@@ -101,15 +101,18 @@ class Settler:
     async def place(self, stripe: SealedStripe, space: str = "s", targets: Sequence[Member] | None = None) -> None:
         """Put the shard of every target (W ∩ up) that lacks it. Drives that fail are down when this returns."""
         async with stripe.lock:
+            lacking = [
+                member
+                for member in (self._members.writable() if targets is None else targets)
+                if stripe.placed.get(member.slot) != member.incarnation and member.slot not in stripe.full
+            ]
+            if not lacking and stripe.fact is not None:
+                return  # the commit asks again for what the background has put: that must not encode it again
             if stripe.encoded is None:
                 pool = self._pool
                 encoded = encode_stripe(pool.pool_id, pool.codec, stripe.id, space, pool.geometry, stripe.payload)
                 stripe.encoded, stripe.fact = encoded, encoded.fact
-            await together(
-                partial(self._put, stripe, member)
-                for member in (self._members.writable() if targets is None else targets)
-                if stripe.placed.get(member.slot) != member.incarnation and member.slot not in stripe.full
-            )
+            await together(partial(self._put, stripe, member) for member in lacking)
             if stripe.payload:
                 stripe.encoded = None  # a retry encodes again; until then the payload alone is kept in memory
 

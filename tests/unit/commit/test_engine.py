@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ from ecfs.clock import SystemClock
 from ecfs.commit.engine import Engine
 from ecfs.errors import NotEnoughDrivesError
 from ecfs.meta import Inode
+from ecfs.stripes.writer import encode_stripe
 from tests.memory_pool import MemoryPool
 
 INO = 7
@@ -171,3 +173,35 @@ async def test_space_taken_is_counted_once_while_dirty_over_what_is_committed(po
         assert [engine.is_hole(INO, at) for at in (0, 399_999, 400_000)] == [False, False, True]
         await engine.sync()
         assert engine.allocated(INO) == 400_000
+
+
+async def test_a_stripe_is_encoded_once(pool: MemoryPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The background puts it before its commit asks for it: that must not cost the encoding again."""
+    encoded: list[object] = []
+    encode = encode_stripe
+
+    def count(*arguments: Any) -> Any:
+        encoded.append(arguments)
+        return encode(*arguments)
+
+    monkeypatch.setattr("ecfs.commit.settle.encode_stripe", count)
+    async with pool.engine() as engine:
+        await make_file(engine)
+        for number in range(20):
+            await write(engine, number << 20, data(1 << 20, number))
+        await engine.sync()
+        assert len(encoded) == engine.db.ledger.count() == 5
+
+
+async def test_a_commit_begins_before_memory_is_full(tmp_path: Path, autojump_clock: object) -> None:
+    """Else a program that writes a long file stops each time until the drives have synced all of it."""
+    pool = MemoryPool(tmp_path, seal_at=4 << 20, sealed_limit=16 << 20)
+    await pool.create()
+    async with pool.engine() as engine:
+        await make_file(engine)
+        for number in range(14):
+            await write(engine, number << 20, data(1 << 20, number))
+        assert engine.sealed.bytes < 16 << 20
+        with trio.fail_after(engine.pool.settings.idle_commit_s / 2):
+            while not engine.committed:
+                await trio.sleep(0.001)

@@ -48,11 +48,20 @@ class Arrival:
     """How much of history it has."""
 
 
+@dataclass
+class _Way:
+    """An arrival that runs. scope: cancelled to turn the drive away; ended: it has let go of slot and journal."""
+
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+
+
 class Entrance:
     """Runs arrivals, one per slot at a time."""
 
     def __init__(self, ctx: HealContext) -> None:
         self._ctx = ctx
+        self._ways: dict[int, _Way] = {}
 
     async def enter(self, arrival: Arrival) -> None:
         """Return when the drive is in W. On an error the drive is as it was, at most with more history on it.
@@ -60,18 +69,38 @@ class Entrance:
         Raises DriveError (the drive), HistoryGapError, StalledError, FencedError.
         """
         ctx, slot = self._ctx, arrival.slot
+        await self._make_way(arrival)
         ctx.entering.add(slot)
+        way = self._ways[slot] = _Way()
         try:
-            await self._prepare(arrival)
-            while not await self._try(arrival):
-                pass
-            await self._until_in(arrival)
-            if arrival.fresh:
-                await self._call_it_member(arrival)
+            with way.scope:
+                await self._prepare(arrival)
+                while not await self._try(arrival):
+                    pass
+                await self._until_in(arrival)
+                if arrival.fresh:
+                    await self._call_it_member(arrival)
         finally:
+            del self._ways[slot]
+            way.ended.set()
             ctx.entering.discard(slot)
+        if way.scope.cancelled_caught:
+            raise DriveUnreachableError("turned away: its slot gets another drive", slot=slot)
         ctx.engine.request_checkpoint()  # R8: the newest checkpoint must lie on it, too
         ctx.nudge()
+
+    async def _make_way(self, arrival: Arrival) -> None:
+        """A new drive for the slot turns away one that is on its way back. Both would write one journal, and the one
+        that came last would be taken in with the gaps of the other."""
+        slot = arrival.slot
+        while (other := self._ways.get(slot)) is not None:
+            if not arrival.fresh:
+                raise DriveUnreachableError("another drive is on its way into this slot", slot=slot)
+            other.scope.cancel()
+            await other.ended.wait()
+        row = self._ctx.pool.db.drives.row(slot)
+        if not arrival.fresh and (row is None or row.drive_id != arrival.drive_id):
+            raise DriveUnreachableError("is not the drive of this slot any more", slot=slot)
 
     # ---- before the lock --------------------------------------------------------------------------------
 

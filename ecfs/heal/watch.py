@@ -259,6 +259,7 @@ class Watch:
             self._ctx.entering.discard(slot)
         if members[slot].up and members[slot].drive is arrival.drive:
             members.take_down(slot, state, why)
-        else:
-            await arrival.drive.close()
+            return
+        await arrival.drive.close()
+        if not members[slot].up:  # else it is another drive's slot by now
             members.set_state(slot, state, why)

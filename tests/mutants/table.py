@@ -405,6 +405,13 @@ FAULTS = [
         ("tests/unit/heal/test_directories.py",),
     ),
     Fault(
+        "R11 a drive on its way back is taken in although its slot got a new one",
+        "ecfs/heal/enter.py",
+        "        while (other := self._ways.get(slot)) is not None:",
+        "        while (other := {}.get(slot)) is not None:",
+        ("tests/unit/heal/test_replace.py",),
+    ),
+    Fault(
         "R15 a patchset is applied to another state",
         "ecfs/meta/database.py",
         "                if not self.counters.follow():",

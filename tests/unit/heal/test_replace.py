@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.memory_store import MemoryStore
 from ecfs.errors import EcfsError, RefusedError
 from ecfs.heal.replace import stored_replacement
@@ -51,6 +52,46 @@ async def test_replace_under_io(hospital: Hospital, autojump_clock: MockClock, a
         assert old.holder is None
     hospital.pool.stores[3] = hospital.spare["new"]
     async with hospital.open() as patient:
+        await patient.check()
+
+
+@pytest.mark.parametrize("later", [0, 0.5])
+@pytest.mark.parametrize("at", ["prepare", "append"])
+async def test_a_drive_on_its_way_in_is_turned_away_when_its_slot_is_replaced(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, at: str, later: float
+) -> None:
+    """It comes back, is slow about it, and by then another drive has its slot and its journal. later: seconds, in which
+    a checkpoint is written and a new segment begun."""
+    old, operation, released = hospital.pool.stores[3], getattr(MemoryDrive, at), trio.Event()
+    waiting = trio.Event()
+
+    async def slow(self: MemoryDrive, *args: object) -> None:
+        if self.store is old:
+            waiting.set()
+            await released.wait()
+        await operation(self, *args)
+
+    async with hospital.open() as patient:
+        hospital.spare["new"] = MemoryStore()
+        await patient.write(7, data(600_000))
+        old.vanish()
+        await patient.until("online", "online", "online", "absent", "online", "online")
+        await patient.write(8, data(600_000, 8))
+        monkeypatch.setattr(MemoryDrive, at, slow)
+        old.come_back()
+        await waiting.wait()
+        with trio.fail_after(1):  # the old one would be given up after 2 s
+            report = await patient.healer.replace(3, "memory:new")
+        assert report.exit_status == 0
+        await trio.sleep(later)
+        released.set()
+        await trio.sleep(3)
+        assert patient.states() == ["online"] * 6
+        assert patient.engine.pool.members[3].url == "memory:new"
+        assert old.holder is None
+        await patient.assert_clean()
+        hospital.pool.stores[0].wipe()
+        hospital.pool.stores[1].wipe()
         await patient.check()
 
 

@@ -33,8 +33,18 @@ class Checkpointer:
 
     def is_due(self) -> bool:
         """When the journal outgrew the limit or half the last checkpoint: replay and journal stay in proportion."""
-        last = self._pool.checkpoints[0].length if self._pool.checkpoints else 0
-        return self._pool.journal_bytes > max(self._space.journal_limit(), last // 2)
+        pool = self._pool
+        half = pool.checkpoints[0].length // 2 if pool.checkpoints else 0
+        if pool.journal_bytes > max(self._space.journal_limit(), half):
+            return True
+        return self._cost_of_requests() > max(pool.settings.journal_limit, half)
+
+    def _cost_of_requests(self) -> int:
+        """Of fetching one by one what was committed since the last checkpoint (`Capabilities.request_bytes`)."""
+        pool = self._pool
+        covered = pool.checkpoints[0].seq if pool.checkpoints else 0
+        each = max((m.drive.capabilities.request_bytes for m in pool.members.up() if m.drive), default=0)
+        return each * (pool.seq - covered)
 
     async def write(self, image: Image) -> None:
         """Publish a pinned image as the newest checkpoint. Raises StalledError if too few drives took it; the

@@ -128,6 +128,9 @@ class Capabilities:
     deadline_s: float
     lockable: bool
     """True where `attach` excludes every other process by itself."""
+    request_bytes: int = 0
+    """Where every record of the journal is fetched by itself: what that costs, as bytes that could have been read
+    meanwhile. Many small commits then make a checkpoint due, or opening would take ever longer."""
 
 
 class Drive(ABC):

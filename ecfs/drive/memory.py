@@ -75,7 +75,7 @@ class MemoryDrive(Drive):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(deadline_s=DEADLINE_S, lockable=self.store.lockable)
+        return Capabilities(DEADLINE_S, self.store.lockable, self.store.request_bytes)
 
     # ---- for tests --------------------------------------------------------------------------------------------------
 

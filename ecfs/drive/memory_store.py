@@ -51,12 +51,14 @@ class MemoryStore:
     """A medium that several drives can be handles of, at once or one after the other.
 
     capacity: bytes. device: stores with the same one are meant to share space. lockable: False models a storage node,
-    where two writers can be attached at once and only the fence tells them apart. location: what `location` answers.
+    where two writers can be attached at once and only the fence tells them apart. request_bytes: see `Capabilities`.
+    location: what `location` answers.
     """
 
     capacity: int = UNLIMITED
     device: str = "memory"
     lockable: bool = True
+    request_bytes: int = 0
     location: Location | None = None
     exists: bool = False
     reachable: bool = True

@@ -27,7 +27,11 @@ LOG = "log/"
 HEADER_LIMIT = 512
 """Bytes within which the line of JSON ends."""
 READERS = 16
-"""Log objects read at a time while the log is opened."""
+"""Log objects read at a time."""
+SMALL = 64 << 10
+"""Log objects up to this size are fetched whole while the log is opened: another request would take longer."""
+KEPT = 32 << 20
+"""Bytes of them that are kept until their segment is read."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,9 @@ class Log:
         self._tag = ""
         self._promised = fence.NOBODY
         self._segments: dict[str, list[Part]] | None = None
+        self._kept: dict[int, bytes] = {}
+        """Objects by number, whole: each is asked for once more at most."""
+        self._room = KEPT
 
     # ---- opening ----------------------------------------------------------------------------------------------------
 
@@ -119,28 +126,31 @@ class Log:
             self._promised, self._segments = Writer(entry.epoch, entry.nonce), None
 
     def _load(self) -> dict[str, list[Part]]:
-        """Which segments there are; reads the head of every log object, once."""
+        """Which segments there are; reads every log object or its head, once."""
         with self._lock:
             if self._segments is None:
                 self._segments = {}
                 listed = [each for chunk in self._objects.list(LOG) for each in chunk]
                 with ThreadPoolExecutor(READERS) as pool:
-                    entries = list(pool.map(lambda each: self._entry(each.name), listed))
+                    entries = list(pool.map(self._first_look, listed))
                 for each, (entry, skip) in zip(listed, entries, strict=True):
                     if _number(each.name) <= self._last:
                         self._note(_number(each.name), entry, skip, each.size)
             return self._segments
 
+    def _first_look(self, listed: Listed) -> tuple[Entry, int]:
+        """`_entry`. What is small is kept: whoever opens the log is about to read it."""
+        if listed.size > min(SMALL, self._room):
+            return self._entry(listed.name)
+        data = self._objects.read(listed.name)
+        self._kept[_number(listed.name)] = data
+        self._room -= len(data)
+        return _decode(listed.name, data)
+
     def _entry(self, name: str) -> tuple[Entry, int]:
         """An object's first line, and where its data begins."""
         (head,) = self._objects.ranges(name, [(0, HEADER_LIMIT)])
-        line, newline, _ = head.partition(b"\n")
-        try:
-            if not newline:
-                raise msgspec.DecodeError("no line")
-            return msgspec.json.decode(line, type=Entry), len(line) + 1
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise ShardCorruptError(f"{name} is no log object: {error}") from error
+        return _decode(name, head)
 
     def _note(self, number: int, entry: Entry, skip: int, size: int) -> None:
         if self._segments is not None and entry.kind == "record":
@@ -221,12 +231,32 @@ class Log:
             self._catch_up()
             return {name: sum(part.length for part in parts) for name, parts in self._load().items()}
 
-    def read(self, segment: str) -> bytes:
+    def read(self, segment: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """(offset, length) each, length -1 for all that follows. Raises ShardCorruptError for what lies behind the end.
+        Only the objects that hold some of it are fetched."""
         with self._lock:
             parts = list(self._load().get(segment, []))
         if not parts:
             raise FileNotFoundError(errno.ENOENT, "no such segment")
-        return b"".join(self._objects.read(_name(part.number))[part.skip :] for part in parts)
+        return [self._stretch(parts, offset, length) for offset, length in ranges]
+
+    def _stretch(self, parts: list[Part], offset: int, length: int) -> bytes:
+        size = sum(part.length for part in parts)
+        end = size if length < 0 else offset + length
+        if offset > end or end > size:
+            raise ShardCorruptError(f"it ends at {size}, {length} bytes at {offset} were asked for")
+        wanted = [part for part in parts if part.offset < end and part.offset + part.length > offset]
+        with ThreadPoolExecutor(READERS) as pool:
+            data = b"".join(pool.map(self._data, wanted))
+        start = offset - wanted[0].offset if wanted else 0
+        return data[start : start + end - offset]
+
+    def _data(self, part: Part) -> bytes:
+        whole = self._kept.pop(part.number, None)
+        if whole is None:
+            return self._objects.read(_name(part.number))[part.skip :]
+        self._room += len(whole)
+        return whole[part.skip :]
 
     def delete(self, segment: str) -> None:
         """The last object of the log stays, whatever it holds: the next number follows from it."""
@@ -238,6 +268,16 @@ class Log:
 
 def _encode(entry: Entry, data: bytes) -> bytes:
     return msgspec.json.encode(entry) + b"\n" + data
+
+
+def _decode(name: str, head: bytes) -> tuple[Entry, int]:
+    line, newline, _ = head[:HEADER_LIMIT].partition(b"\n")
+    try:
+        if not newline:
+            raise msgspec.DecodeError("no line")
+        return msgspec.json.decode(line, type=Entry), len(line) + 1
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise ShardCorruptError(f"{name} is no log object: {error}") from error
 
 
 def _name(number: int) -> str:

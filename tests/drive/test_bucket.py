@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,15 @@ from ecfs.clock import SystemClock
 from ecfs.drive.base import Drive, Writer
 from ecfs.drive.bucket import BucketDrive
 from ecfs.drive.local import LocalDrive
-from ecfs.drive.objects import Log
+from ecfs.drive.objects import SMALL, Log
 from ecfs.drive.s3 import Bucket
-from ecfs.errors import DriveFencedError, DriveUnreachableError, DriveWrongError, RefusedError
+from ecfs.errors import (
+    DriveFencedError,
+    DriveUnreachableError,
+    DriveWrongError,
+    RefusedError,
+    ShardCorruptError,
+)
 from ecfs.geometry import Geometry
 from ecfs.journal.create import create_pool
 
@@ -42,6 +49,20 @@ class LosesAnswers(Bucket):
     def create(self, name: str, data: bytes) -> str:
         super().create(name, data)
         return super().create(name, data)
+
+
+class Counting(Bucket):
+    """Counts what is fetched."""
+
+    fetched = 0
+
+    def read(self, name: str) -> bytes:
+        type(self).fetched += 1
+        return super().read(name)
+
+    def ranges(self, name: str, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
+        type(self).fetched += 1
+        return super().ranges(name, wanted)
 
 
 def handle(store: MemoryStore, kind: type[Bucket] = Bucket) -> BucketDrive:
@@ -137,3 +158,43 @@ async def test_a_foreign_object_in_the_log_is_named() -> None:
     Bucket(store).write("log/zzz", b"hello")
     with pytest.raises((DriveWrongError, DriveUnreachableError)):
         await drive.attach(exclusive=True)
+
+
+async def fetches_of(store: MemoryStore, kind: type[Counting], ranges: Sequence[tuple[int, int]]) -> tuple[int, bytes]:
+    """(requests, bytes) of a process that opens the journal anew and reads this much of its one segment."""
+    drive = handle(store, kind)
+    await drive.attach(exclusive=True)
+    assert [entry.key async for entry in drive.list("j/")] == [SEGMENT]
+    before = kind.fetched
+    data = b"".join(await drive.read(SEGMENT, ranges))
+    return (kind.fetched if ranges == [(0, -1)] else kind.fetched - before), data
+
+
+async def test_a_journal_of_small_records_is_read_with_one_request_each() -> None:
+    """Opening a pool waits for all of them."""
+
+    class Here(Counting): ...
+
+    store = MemoryStore()
+    drive = await made(store)
+    for number in range(40):
+        await drive.append(SEGMENT, 4 * number, b"%04d" % number)
+    fetched, data = await fetches_of(store, Here, [(0, -1)])
+    assert data == b"".join(b"%04d" % number for number in range(40))
+    assert 40 <= fetched <= 44
+
+
+async def test_a_stretch_of_a_segment_costs_only_the_objects_that_hold_it() -> None:
+    """Replaying reads record by record: with the whole segment each time that would grow with the square."""
+
+    class Here(Counting): ...
+
+    store = MemoryStore()
+    drive = await made(store)
+    size = SMALL + 1
+    for number in range(8):
+        await drive.append(SEGMENT, size * number, bytes([number]) * size)
+    assert await fetches_of(store, Here, [(size * 3, size)]) == (1, bytes([3]) * size)
+    assert await fetches_of(store, Here, [(size * 4 - 5, 10)]) == (2, bytes([3] * 5 + [4] * 5))
+    with pytest.raises(ShardCorruptError):
+        await fetches_of(store, Here, [(size * 8 - 5, 10)])

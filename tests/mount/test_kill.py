@@ -18,7 +18,8 @@ pytestmark = pytest.mark.mount
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=pytest.mark.soak)])
 def test_what_was_acknowledged_survives(kills: int, pool: Pool, tmp_path: Path) -> None:
     chance = random.Random(kills)
     log = tmp_path / "acknowledged"

@@ -44,6 +44,20 @@ async def test_r08_two_checkpoints_are_kept_and_the_journal_from_the_older_on(po
         assert len(kept) == 2
 
 
+async def test_r08_where_each_record_costs_a_request_their_number_makes_a_checkpoint_due(pool: MemoryPool) -> None:
+    """A pool on buckets took longer to open with each commit since its last checkpoint, however small they were."""
+    for store in pool.stores[4:]:
+        store.request_bytes = pool.settings.journal_limit // 20
+    async with pool.engine(clean=False) as engine:
+        first = engine.pool.seq
+        for ino in range(10, 60):
+            await make_file(engine, ino)
+            await engine.sync()
+            assert engine.pool.seq - engine.pool.checkpoints[0].seq < 30
+        assert engine.pool.seq >= first + 50
+        assert engine.pool.journal_bytes < pool.settings.journal_limit // 20
+
+
 async def test_r08_no_superblock_names_a_checkpoint_before_its_shards_are_durable(pool: MemoryPool) -> None:
     """A fallback would hide it: the older checkpoint and its journal are there for other accidents."""
     looked = 0

@@ -26,6 +26,7 @@ from ecfs.drive.memory_store import File, Keep, MemoryStore
 from ecfs.drive.shards import check_whole_shard
 from ecfs.drive.translate import labelled
 from ecfs.errors import (
+    DriveFencedError,
     DriveLockedError,
     DriveUnreachableError,
     DriveWrongError,
@@ -67,7 +68,8 @@ class MemoryDrive(Drive):
         self._exclusive = False
         self._writer: Writer | None = None
         self._sealed: set[str] = set()
-        self._sync_failures = 0
+        self._oldest_put: int | None = None
+        """`voids` of the store when the oldest put since the last sync was made."""
 
     @property
     def url(self) -> str:
@@ -199,15 +201,17 @@ class MemoryDrive(Drive):
 
     async def put(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
         check_key(key)
-        failures = self._sync_failures
+        voids = self.store.voids
         await self._begin("put", key)
         with self._changing(key):
-            if failures != self._sync_failures:
+            if voids != self.store.voids:
                 raise DriveUnreachableError("a sync failed while this was written, so that it does not count")
             self._demand_directory(key)
             if not replace and key in self.store.names:
                 raise ShardExistsError("the name is taken")
             (self.store.replace if replace else self.store.write)(key, b"".join(buffers))
+            if self._oldest_put is None:
+                self._oldest_put = voids
 
     async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         check_key(key)
@@ -244,14 +248,22 @@ class MemoryDrive(Drive):
         try:
             await self._begin("sync")
             with self._changing():
-                changes = self.store.awaiting_sync()
+                self._demand_nothing_void()
+                changes, self._oldest_put = self.store.awaiting_sync(), None
             await self._begin("sync:flush")
             with self._attached():
                 self.store.harden(changes)
+        except DriveFencedError:
+            raise  # refused: it is not its sync any more
         except BaseException:
-            self._sync_failures += 1
             self.store.void()
+            self._oldest_put = None  # whoever asked has heard of it
             raise
+
+    def _demand_nothing_void(self) -> None:
+        """As on a node, whose clients share one drive: what failed for one of them is gone for all."""
+        if self._oldest_put not in (None, self.store.voids):
+            raise DriveUnreachableError("a sync has failed since the oldest of these puts, so that they don't count")
 
     # ---- journal ----------------------------------------------------------------------------------------------------
 

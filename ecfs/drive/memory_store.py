@@ -69,6 +69,8 @@ class MemoryStore:
     durable_names: dict[str, File] = field(default_factory=dict)
     epochs: set[int] = field(default_factory=set)
     pending: list[Change] = field(default_factory=list)
+    voids: int = 0
+    """Syncs that failed: whoever put something before one of them must hear of it."""
     incarnation: int = 0
     """Counts what ends every attachment: wiped, created anew, crashed."""
 
@@ -131,6 +133,7 @@ class MemoryStore:
     def void(self) -> None:
         """What a failed sync leaves: still readable, and lost in the next crash even if a later sync succeeds."""
         self.pending = [change for change in self.pending if not change.awaits_sync]
+        self.voids += 1
 
     def _apply(self, change: Change, amount: int) -> None:
         if change.file is None:

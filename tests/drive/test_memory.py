@@ -272,3 +272,42 @@ async def test_space_and_location_are_what_the_test_says() -> None:
     drive = await ready(MemoryDrive(MemoryStore(capacity=1000, device="disk1", location=where)))
     assert await drive.location() == where
     assert (await drive.space()).device == "disk1"
+
+
+# ---- two processes at one node --------------------------------------------------------------------------------------
+
+
+async def test_what_another_handle_voided_is_not_called_durable() -> None:
+    """A medium that cannot be locked, as a node: what one handle's sync failed for is gone for the other one, too."""
+    one = await ready(MemoryDrive(MemoryStore(lockable=False)))
+    other = MemoryDrive(one.store)
+    await other.attach(exclusive=True)
+    await other.fence(WRITER)
+    await one.put(key(0), [b"data"])
+    other.on_operation = failing_flush
+    with pytest.raises(DriveUnreachableError):
+        await other.sync()
+    with pytest.raises(DriveUnreachableError):
+        await one.sync()
+    await one.put(key(1), [b"data"])
+    await one.sync()
+    one.crash()
+    assert await keys(await reopened(one)) == [key(1)]
+
+
+async def test_a_sync_that_is_refused_voids_nothing() -> None:
+    old = await ready(MemoryDrive(MemoryStore(lockable=False)))
+    new = MemoryDrive(old.store)
+    await new.attach(exclusive=True)
+    await new.fence(Writer(3, "b" * 32))
+    await new.put(key(0), [b"data"])
+    with pytest.raises(DriveFencedError):
+        await old.sync()
+    await new.sync()
+    new.crash()
+    assert await keys(await reopened(new)) == [key(0)]
+
+
+def failing_flush(operation: str, key: str) -> None:
+    if operation == "sync:flush":
+        raise DriveUnreachableError("fsync failed: Input/output error")

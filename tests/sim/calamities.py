@@ -6,12 +6,15 @@ or a state that holds together, and what was only away must be found as it was.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 
+from ecfs import shard
 from ecfs.errors import EcfsError
 from ecfs.fs.filesystem import FileSystem
+from ecfs.journal import record
 from ecfs.meta import cross_check
-from tests.sim.history import History, Violation, read_tree
+from tests.sim.history import History, Violation, difference, read_tree
 from tests.sim.store import put_images, take_images
 from tests.sim.world import Mount, World
 
@@ -21,6 +24,20 @@ def what(errors: BaseException) -> str:
     while isinstance(errors, BaseExceptionGroup):
         errors = errors.exceptions[0]
     return type(errors).__name__
+
+
+def stamp(data: bytearray) -> bool:
+    """A greater format number, all else right. False for files that have none: the journal has one in each record."""
+    if data[:5] == b"ecfs ":
+        kind, number, rest = bytes(data).split(b" ", 3)[1:]
+        data[:] = b"ecfs %s %d %s" % (kind, int(number) + 1, rest)
+        return True
+    hashed = {shard.MAGIC: shard.HEADER_LENGTH - 32, record.MAGIC: record.HEADER_LENGTH - 32}.get(bytes(data[:8]))
+    if hashed is None:
+        return False
+    data[8] += 1
+    data[hashed : hashed + 32] = hashlib.blake2b(data[:hashed], digest_size=32).digest()
+    return True
 
 
 class Calamities:
@@ -35,6 +52,7 @@ class Calamities:
         kinds = [self.look]
         if not world.brittle and not world.suspects:
             kinds += [self.too_few, self.journal_rots, self.superblocks_rot, self.checkpoints_gone]
+            kinds += [self.stripes_gone, self.stripes_gone, self.newer, self.newer]
         await self._undone(world.chance.choice(kinds))
 
     async def _undone(self, kind: Callable[[], Awaitable[None]]) -> None:
@@ -103,6 +121,53 @@ class Calamities:
             for place in self._with(key)[: self.world.geometry.m + 1]:
                 self.world.stores[place].drop(key)
         await self._refused_or_whole()
+
+    async def stripes_gone(self) -> None:
+        """More shards of some stripes than can be lost: their files are named, everything else is as it was."""
+        world = self.world
+        keys = sorted({key for place in world.places for key in world.stores[place].names if key[:2] == "s/"})
+        for key in world.chance.sample(keys, min(2, len(keys))):
+            there = self._with(key)
+            for place in world.chance.sample(there, min(world.geometry.m + 1, len(there))):
+                world.stores[place].drop(key)
+        async with world.mounted() as mount:
+            before = await self._the_rest(mount)
+            report = await mount.healer.scrub()
+            if before and not (report.lost and report.exit_status == 3):
+                raise Violation(f"{before} can't be read, and a scrub says {report.findings[:3]}")
+            await mount.engine.compactor.compact_once(urgent=True)
+            drill = await mount.healer.drill(restart=True)
+            if before and not drill.lost:
+                raise Violation(f"{before} can't be read, and a drill says {drill.findings[:3]}")
+            if await self._the_rest(mount) != before:
+                raise Violation(f"a scrub changed which files can be read: before, not {before}")
+        world.done["files lost"] += len(before)
+
+    async def _the_rest(self, mount: Mount) -> set[bytes]:
+        """The files that can't be read; all others must be those of one moment."""
+        lost = set[bytes]()
+        tree = await read_tree(mount.fs, lost)
+        for moment in self.history.moments:
+            if {path: node for path, node in moment.tree().items() if path not in lost} == tree:
+                return lost
+        raise Violation(f"without {lost}, {difference(self.history.moments[-1].tree(), tree)}")
+
+    async def newer(self) -> None:
+        """A newer ecfs wrote a file, on one drive or on all: this one reads what it can, and leaves it alone."""
+        world = self.world
+        key = world.chance.choice(sorted({key for place in world.places for key in world.stores[place].names}))
+        places = self._with(key)[: world.chance.choice([1, world.geometry.n])]
+        files = [world.stores[place].names[key] for place in places if stamp(world.stores[place].names[key].data)]
+        stamped = [bytes(file.data) for file in files]
+        try:
+            async with world.mounted() as mount:
+                await self._the_rest(mount)
+                await mount.healer.scrub()
+                await self._the_rest(mount)
+        except* EcfsError as errors:
+            world.done[f"newer: {what(errors)}"] += 1
+        if [bytes(file.data) for file in files] != stamped or any(key not in world.stores[p].names for p in places):
+            raise Violation(f"{key} was written by a newer ecfs, and this one changed it")
 
     def _with(self, key: str) -> list[int]:
         return [place for place in self.world.places if key in self.world.stores[place].names]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import trio
 
 from ecfs.drive.memory_store import UNLIMITED
 from ecfs.errors import EcfsError, NotEnoughDrivesError, PoolFullError, StalledError, StripeLostError
+from ecfs.geometry import counter_of
+from ecfs.shard import DATA_OFFSET, HEADER_LENGTH, block_crcs, build_header, parse_header, parse_key
 from tests.sim.steps import Step
 from tests.sim.store import Image, SimStore, put_image, take_image
 from tests.sim.world import Mount, World
@@ -16,6 +19,7 @@ from tests.sim.world import Mount, World
 BLACKOUT = (StalledError, NotEnoughDrivesError, StripeLostError)
 FULL = (PoolFullError, StalledError)
 SILENT = frozenset({"lost", "rotten", "misdirected", "misread", "lied"})
+SAMPLED_WITHIN_S = 2.5
 WEAR = frozenset({"missing", "corrupt", "misread", "rotten", "latency"})
 
 
@@ -58,7 +62,7 @@ class Disasters:
         for store in world.stores:
             store.capacity = UNLIMITED
         for place, image in self.returning.items():
-            if place in world.suspects:
+            if place in world.suspects and place not in world.unmounted:
                 put_image(world.stores[place], image)
         self.returning = {}
 
@@ -76,16 +80,28 @@ class Disasters:
     # ---- drives that go and come ------------------------------------------------------------------------------------
 
     async def do_vanish(self, step: Step, mount: Mount) -> None:
+        """Gone, or only silent: whoever asks waits for ever."""
         if store := self._harmed(step):
-            store.vanish()
+            if step.b % 3:
+                store.vanish()
+            else:
+                store.freeze()
+
+    async def do_unmount(self, step: Step, mount: Mount) -> None:
+        """A disk is not mounted any more; the next `come_back` mounts it."""
+        place = self.world.harm(step.a)
+        if place is not None and place not in self.world.unmounted:
+            self.world.unmount_disk(place)
+            self.world.wiped_at[place] = trio.current_time()
 
     async def do_come_back(self, step: Step, mount: Mount) -> None:
         """As a node behind a mended cable or, half of the time, one that was started anew."""
         if self.world.blackout:
             return
+        self.world.mount_disks()
         for place in self.world.places:
             store = self.world.stores[place]
-            if not store.reachable:
+            if not store.reachable or store.frozen is not None:
                 store.come_back()
                 if step.b % 2:
                     store._end_attachments()
@@ -118,6 +134,28 @@ class Disasters:
                 if key in world.stores[place].names:
                     rot(world.stores[place], chance, key)
 
+    async def do_forge(self, step: Step, mount: Mount) -> None:
+        """A parity shard whose checksums are right and whose bytes never were; sometimes a shard of data rots, too, so
+        that it is needed."""
+        world, chance = self.world, Random(step.b)
+        if world.suspects or world.brittle or any(not (m.up and m.in_w) for m in mount.engine.pool.members):
+            return
+        keys = sorted({key for place in world.places for key in world.stores[place].names if key.startswith("s/")})
+        if not keys:
+            return
+        world.brittle = world.forged = True
+        key, k = chance.choice(keys), world.geometry.k
+        forge(self._shard(key, k + chance.randrange(world.geometry.m)), chance)
+        data = self._shard(key, chance.randrange(k))
+        if step.c % 2 and len(data) > DATA_OFFSET:
+            data[chance.randrange(DATA_OFFSET, len(data))] ^= 1 << chance.randrange(8)
+
+    def _shard(self, key: str, index: int) -> bytearray:
+        """The bytes of shard `index` of a stripe; empty if it is not there."""
+        place = self.world.places[self.world.geometry.slot_of(counter_of(parse_key(key)[1]), index)]
+        file = self.world.stores[place].names.get(key)
+        return bytearray() if file is None else file.data
+
     async def do_prune(self, step: Step, mount: Mount) -> None:
         """Somebody deleted a part of a drive: directories of shards, the journal, everything but shards (R22)."""
         store = self._harmed(step, silently=True)
@@ -136,14 +174,14 @@ class Disasters:
 
     async def do_save(self, step: Step, mount: Mount) -> None:
         place = self.world.places[step.a % len(self.world.places)]
-        if place not in self.world.silent and not self.world.brittle:
+        if not self.world.brittle and place not in self.world.silent and place not in self.world.unmounted:
             self.saved = {place: take_image(self.world.stores[place], {})}
 
     async def do_roll_back(self, step: Step, mount: Mount) -> None:
         """An older copy of the drive takes its place: a restored backup, a forgotten clone (R11). Now, or while the
         pool is closed."""
         for place, image in self.saved.items():
-            if place in self.world.harmable():
+            if place in self.world.harmable() and place not in self.world.unmounted:
                 self.world.suspects.add(place)
                 if step.b % 2:
                     self.returning[place] = image
@@ -174,14 +212,17 @@ class Disasters:
     # ---- beyond the budget: refused cleanly, nothing lost -----------------------------------------------------------
 
     async def do_blackout(self, step: Step, mount: Mount) -> None:
-        """More drives than may be lost don't answer for a while."""
+        """More drives than may be lost don't answer for a while, or hang."""
         world = self.world
         if world.suspects or world.brittle:
             return
         world.blackout = world.brittle = True
         world.reasons.update(BLACKOUT)
         for place in Random(step.a).sample(world.places, world.geometry.m + 1 + step.b % world.geometry.k):
-            world.stores[place].vanish()
+            if step.c % 2:
+                world.stores[place].vanish()
+            else:
+                world.stores[place].freeze()
 
     async def do_lights(self, step: Step, mount: Mount) -> None:
         """All drives are back. What left W meanwhile lacks something until it is mended."""
@@ -195,14 +236,21 @@ class Disasters:
         world.reasons.difference_update(BLACKOUT)
 
     async def do_full(self, step: Step, mount: Mount) -> None:
-        """All drives have little room left."""
+        """All drives have little room left, or one has none. c: whether that is known before something is written."""
         world = self.world
         if world.suspects or world.brittle:
             return
-        world.brittle = True
-        world.reasons.update(FULL)
-        for place in world.places:
-            world.stores[place].capacity = world.stores[place].used + 50_000 + step.b % 200_000
+        if step.a % 4 == 0:
+            world.reasons.add(PoolFullError)
+            if store := self._harmed(step):
+                store.capacity = store.used + step.b % 5_000
+        else:
+            world.brittle = True
+            world.reasons.update(FULL)
+            for place in world.places:
+                world.stores[place].capacity = world.stores[place].used + 50_000 + step.b % 200_000
+        if step.c % 2:
+            await trio.sleep(SAMPLED_WITHIN_S)
 
     async def do_roomy(self, step: Step, mount: Mount) -> None:
         world = self.world
@@ -236,6 +284,14 @@ async def settled(mount: Mount) -> None:
         except EcfsError:
             await trio.sleep(1)
     raise AssertionError(f"commits don't go on although nothing is in their way: {mount.engine.stalled}")
+
+
+def forge(shard: bytearray, chance: Random) -> None:
+    """Other bytes, with every checksum right."""
+    if len(shard) > DATA_OFFSET:
+        shard[chance.randrange(DATA_OFFSET, len(shard))] ^= 1 << chance.randrange(8)
+        header = parse_header(bytes(shard[:HEADER_LENGTH]))
+        shard[:HEADER_LENGTH] = build_header(replace(header, block_crcs=tuple(block_crcs(shard[DATA_OFFSET:]))))
 
 
 def rot(store: SimStore, chance: Random, key: str = "") -> None:

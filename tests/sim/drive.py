@@ -160,6 +160,8 @@ class SimDrive(DriveWrapper):
     async def meet(self, call: Call[T]) -> T:
         if self.paused is not None:
             await self.paused.wait()
+        if self.store.frozen is not None:
+            await self.store.frozen.wait()
         self.store.settle_late()
         fault = self.weather.draw(self.place, call.operation, call.key)
         if fault is None:

@@ -50,17 +50,29 @@ class Healing:
             raise Violation(f"a scrub says that something is lost: {lost[:3]}")
 
     async def do_pause(self, step: Step, mount: Mount) -> None:
-        """What people do to a scrub that runs, or was interrupted."""
+        """What people do to a scrub that runs, or was interrupted; half of the time they begin a slow one first."""
+        async with trio.open_nursery() as nursery:
+            if step.b % 2:
+                nursery.start_soon(self.do_scrub, Step("scrub", 1, 1), mount)
+                await trio.sleep([0.1, 3, 12][step.c % 3])
+            self._pause(step.a, mount)
+            if step.c % 2:
+                await trio.sleep(1)
+                self._pause(step.a + 1, mount)
+
+    def _pause(self, number: int, mount: Mount) -> None:
         scrubbing = mount.healer.scrubbing
         try:
-            [scrubbing.pause, scrubbing.resume, scrubbing.cancel][step.a % 3]()
+            [scrubbing.pause, scrubbing.resume, scrubbing.cancel][number % 3]()
         except RefusedError:
             self.world.done["pause: RefusedError"] += 1
 
     async def do_drill(self, step: Step, mount: Mount) -> None:
         """Whatever goes on: nothing may be called lost that is not."""
         try:
-            report = await mount.healer.drill(full=step.a % 3 == 0, restart=step.b % 2 == 0)
+            report = await mount.healer.drill(
+                full=step.a % 3 == 0, restart=step.b % 2 == 0, rate=[None, None, 3e4, 1e6][step.c % 4]
+            )
         except EcfsError as error:
             self.world.done[f"drill: {type(error).__name__}"] += 1
             return
@@ -136,6 +148,8 @@ class Healing:
                 break
         else:
             raise Violation(f"after {ATTEMPTS} scrubs there is still something to do: {report.findings[:5]}")
+        if world.forged:
+            await mount.healer.drill(restart=True)
         self._prove(mount)
         await self._drilled(mount)
         self.adopt_places(mount)
@@ -175,7 +189,7 @@ class Healing:
 
     async def _drilled(self, mount: Mount) -> None:
         """A drill comes to the same verdict, from what it reads through the drives."""
-        if self.world.chance.random() < 0.5:
+        if self.world.forged or self.world.chance.random() < 0.5:
             report = await mount.healer.drill(full=self.world.chance.random() < 0.3, restart=True)
             if report.proven != report.stripes or report.found:
                 raise Violation(f"after mending a drill says {report.findings[:3]}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass, field
 
+from ecfs.errors import StripeLostError
 from ecfs.fs.caller import Caller
 from ecfs.fs.filesystem import FileSystem
 from ecfs.meta import Inode
@@ -85,23 +86,29 @@ def _node_difference(wanted: Node, found: Node) -> str:
     return ", ".join(parts)
 
 
-async def read_tree(fs: FileSystem) -> Tree:
-    """Everything that programs can see, by way of the file system."""
+async def read_tree(fs: FileSystem, lost: set[bytes] | None = None) -> Tree:
+    """Everything that programs can see, by way of the file system. lost: if given, gets the paths of files that can't
+    be read, which are then left out."""
     tree: Tree = {}
     root = fs.namespace.lookup(ROOT, b".")
     assert root is not None
-    await _read_into(fs, tree, b"", root)
+    await _read_into(fs, tree, b"", root, lost)
     return tree
 
 
-async def _read_into(fs: FileSystem, tree: Tree, path: bytes, inode: Inode) -> None:
-    tree[path] = await read_node(fs, inode)
+async def _read_into(fs: FileSystem, tree: Tree, path: bytes, inode: Inode, lost: set[bytes] | None) -> None:
+    try:
+        tree[path] = await read_node(fs, inode)
+    except StripeLostError:
+        if lost is None:
+            raise
+        lost.add(path)
     if stat.S_ISDIR(inode.mode):
         fh = fs.directories.open(inode.ino, SOMEBODY)
         entries = [(entry.name, entry.inode) for entry in fs.directories.read(fh, 2)]
         await fs.directories.release(fh)
         for name, child in entries:
-            await _read_into(fs, tree, path + b"/" + name, child)
+            await _read_into(fs, tree, path + b"/" + name, child, lost)
 
 
 async def read_node(fs: FileSystem, inode: Inode) -> Node:

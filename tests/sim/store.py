@@ -34,6 +34,8 @@ class SimStore(MemoryStore):
     late: list[LateWrite] = field(default_factory=list)
     bad_sectors: WeakKeyDictionary[File, tuple[int, int]] = field(default_factory=WeakKeyDictionary)
     """(start, end) of what can't be read any more; goes with the file."""
+    frozen: trio.Event | None = None
+    """While set, nothing is answered, nor refused, until the event."""
     left_behind: list[Change] = field(default_factory=list)
     """What a process that was killed had not synced: no later one knows of it, so that only the kernel may write it."""
 
@@ -45,6 +47,16 @@ class SimStore(MemoryStore):
     def awaiting_sync(self) -> list[Change]:
         behind = set(map(id, self.left_behind))
         return [change for change in super().awaiting_sync() if id(change) not in behind]
+
+    def freeze(self) -> None:
+        if self.frozen is None:
+            self.frozen = trio.Event()
+
+    def come_back(self) -> None:
+        super().come_back()
+        if self.frozen is not None:
+            self.frozen.set()
+            self.frozen = None
 
     def harden(self, changes: list[Change]) -> None:
         if not self.lies:

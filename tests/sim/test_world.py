@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from ecfs.commit.committer import Committer
 from ecfs.drive.base import Drive, Writer
-from ecfs.errors import DriveError
+from ecfs.errors import DriveError, FormatTooNewError
+from ecfs.journal.record import parse_part
+from ecfs.journal.superblock import decode_superblock
+from ecfs.shard import verify_shard
+from tests.fuzz.targets import records, shards, superblocks
+from tests.sim.calamities import stamp
+from tests.sim.disasters import forge
 from tests.sim.drive import SimDrive, Weather
 from tests.sim.faults import FAULTS, apt
 from tests.sim.history import Violation
@@ -22,6 +29,7 @@ from tests.sim.run import play_seed, shortest
 from tests.sim.scheduler import START_S, SimClock, simulate
 from tests.sim.steps import Step
 from tests.sim.store import SimStore, put_image, take_image
+from tests.sim.world import World
 
 KEY = "s/00000002/00000000"
 SEGMENT = "j/00000002.000000"
@@ -197,6 +205,50 @@ async def test_an_image_brings_back_what_was_durable_and_what_was_not() -> None:
     assert drive.store.names[KEY].data == b"data"
     drive.store.crash()
     assert sorted(drive.store.names) == ["identity", "s/00000002/0000000a"]
+
+
+async def test_a_frozen_drive_answers_when_it_is_back(autojump_clock: MockClock) -> None:
+    drive = await drive_with("error", "never")
+    drive.store.freeze()
+    with trio.move_on_after(1000) as scope:
+        await drive.alive()
+    assert scope.cancelled_caught
+    drive.store.come_back()
+    await drive.alive()
+
+
+def test_whoever_fills_a_place_whose_disk_is_not_mounted_is_noticed(tmp_path: Path) -> None:
+    world = World(1, tmp_path)
+    world.stores[2].write("identity", b"who")
+    world.unmount_disk(2)
+    world.mount_disks()
+    assert world.stores[2].raw("identity") == b"who"
+    world.unmount_disk(2)
+    world.stores[2].write("identity", b"who")
+    with pytest.raises(AssertionError, match="place 2"):
+        world.mount_disks()
+
+
+def test_a_forged_shard_is_sound_in_itself() -> None:
+    data = bytearray(shards()[0])
+    before = bytes(data)
+    forge(data, Random(1))
+    assert data != before
+    verify_shard(data)
+
+
+@pytest.mark.parametrize("kind", ["shard", "record", "sealed text"])
+def test_a_stamped_file_is_of_a_newer_format_and_of_nothing_else(kind: str) -> None:
+    made: dict[str, tuple[list[bytes], Callable[[bytes], object]]] = {
+        "shard": (shards(), verify_shard),
+        "record": (records(), lambda data: parse_part(data[:256])),
+        "sealed text": (superblocks(), decode_superblock),
+    }
+    (data, *_), parse = made[kind]
+    stamped = bytearray(data)
+    assert stamp(stamped)
+    with pytest.raises(FormatTooNewError):
+        parse(bytes(stamped))
 
 
 # ---- would a bug be noticed? ----------------------------------------------------------------------------------------

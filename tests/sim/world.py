@@ -17,7 +17,7 @@ from typing import NoReturn
 import trio
 
 from ecfs.commit.engine import Engine
-from ecfs.drive.base import Drive
+from ecfs.drive.base import Drive, Location
 from ecfs.drive.deadline import DeadlineDrive
 from ecfs.drive.health import HealthDrive
 from ecfs.drive.memory import Hook
@@ -32,7 +32,7 @@ from ecfs.pool.settings import Settings
 from tests.memory_pool import in_line
 from tests.sim.drive import SimDrive, Weather
 from tests.sim.scheduler import SimClock
-from tests.sim.store import Image, SimStore, put_images, take_images
+from tests.sim.store import Image, SimStore, put_image, put_images, take_image, take_images
 
 SMALL = Settings(
     stripe_size=1 << 16,
@@ -48,6 +48,14 @@ SMALL = Settings(
 
 LARGE = replace(SMALL, stripe_size=1 << 20, seal_at=1 << 20, journal_limit=1 << 16, compact_slack=1 << 20)
 """Shards of several blocks: damaged in one and sound in the others."""
+
+
+BENEATH = Location("the system's disk", "/", "disk/ecfs")
+
+
+def disk(number: int) -> Location:
+    """Where a place lies."""
+    return Location(f"disk {number}", f"/disk{number}", "ecfs")
 
 
 class PowerCut(BaseException):
@@ -84,6 +92,7 @@ class Fuse:
 
     left: int = 1 << 60
     images: list[Image] | None = None
+    unmounted: dict[int, Image] = field(default_factory=dict)
 
     @property
     def armed(self) -> bool:
@@ -106,6 +115,8 @@ class World:
     suspects: set[int] = field(default_factory=set)
     silent: set[int] = field(default_factory=set)
     """Suspects that may lack something without anybody being able to know before a scrub."""
+    unmounted: dict[int, Image] = field(default_factory=dict)
+    """What the disks of these places hold, which nobody has mounted."""
     wiped_at: dict[int, float] = field(default_factory=dict)
     """When a place was last deleted: for a moment nobody can know."""
     reasons: set[type[EcfsError]] = field(default_factory=set)
@@ -114,6 +125,8 @@ class World:
     brittle: bool = False
     """Something went beyond the budget for a while. Stripes written meanwhile may lack m shards, anywhere: until all
     is mended nothing more may happen."""
+    forged: bool = False
+    """A shard contradicts the others although its checksums are right: only a drill can find it."""
     done: Counter[str] = field(default_factory=Counter)
     pool_id: str = ""
     observer: Callable[[int, str, str], None] | None = None
@@ -130,8 +143,10 @@ class World:
     # ---- places -----------------------------------------------------------------------------------------------------
 
     def new_place(self) -> int:
-        self.stores.append(SimStore(lockable=self.lockable, device=f"device {len(self.stores)}"))
-        return len(self.stores) - 1
+        """On a disk of its own."""
+        number = len(self.stores)
+        self.stores.append(SimStore(lockable=self.lockable, device=f"device {number}", location=disk(number)))
+        return number
 
     def handle(self, place: int, slot: int | None = None) -> SimDrive:
         return SimDrive(self.stores[place], self.weather, place, slot=slot, on_operation=self._hook(place))
@@ -157,7 +172,7 @@ class World:
             if self.fuse.left < 0:
                 if self.fuse.images is None:
                     self.weather.note(f"POWER CUT at p{place} {name} {key}")
-                    self.fuse.images = take_images(self.stores)
+                    self._remember()
                 raise PowerCut(f"p{place} {name} {key}")
 
         return operation
@@ -190,7 +205,7 @@ class World:
         """Everything was mended and proven."""
         self.suspects.clear()
         self.silent.clear()
-        self.brittle = False
+        self.brittle = self.forged = False
 
     def spare(self) -> int:
         """How many more places may be missing."""
@@ -256,24 +271,32 @@ class World:
 
     def cut_now(self) -> NoReturn:
         self.fuse.left = 0
-        self.fuse.images = take_images(self.stores)
+        self._remember()
         raise PowerCut("by the driver")
+
+    def _remember(self) -> None:
+        self.fuse.images, self.fuse.unmounted = take_images(self.stores), dict(self.unmounted)
+
+    def _as_remembered(self) -> None:
+        """Whatever happened since the power was cut did not."""
+        if self.fuse.images is not None:
+            put_images(self.stores, self.fuse.images)
+            self.unmounted = self.fuse.unmounted
+            for place, store in enumerate(self.stores):
+                store.location = BENEATH if place in self.unmounted else disk(place)
+        self.fuse = Fuse()
 
     # ---- disasters --------------------------------------------------------------------------------------------------
 
     def power_off(self) -> None:
         """After a blown fuse, or between operations: every medium keeps a part of its own of what was not synced."""
-        if self.fuse.images is not None:
-            put_images(self.stores, self.fuse.images)
-        self.fuse = Fuse()
+        self._as_remembered()
         for store in self.stores:
             store.crash_by_chance(self.chance)
 
     def kill(self) -> None:
         """The process dies; the drives stay as they are."""
-        if self.fuse.images is not None:
-            put_images(self.stores, self.fuse.images)
-        self.fuse = Fuse()
+        self._as_remembered()
         for store in self.stores:
             store.killed()
 
@@ -300,3 +323,22 @@ class World:
             store.capacity = UNLIMITED
             if place in self.places:
                 store.come_back()
+        self.mount_disks()
+
+    def unmount_disk(self, place: int) -> None:
+        """Where the drive was there is an empty directory of the disk beneath (R10)."""
+        store = self.stores[place]
+        store.crash(lambda size: size)
+        self.unmounted[place] = take_image(store, {})
+        store.wipe()
+        store.location = BENEATH
+
+    def mount_disks(self) -> None:
+        """Nothing may have been made on the disk beneath meanwhile."""
+        for place, image in self.unmounted.items():
+            store = self.stores[place]
+            if store.exists or store.names:
+                raise AssertionError(f"place {place}, whose disk is not mounted, was filled: {sorted(store.names)[:3]}")
+            put_image(store, image)
+            store.location = disk(place)
+        self.unmounted = {}

@@ -20,6 +20,9 @@ IOV_MAX = 1024
 """Buffers that one writev takes, on Linux."""
 
 
+_PAGE = bytes(4096)
+
+
 class Held(Generic[T]):
     """Something that is closed exactly once, and not before the last thread that uses it has let go.
 
@@ -121,6 +124,14 @@ def read_exactly(descriptor: int, offset: int, length: int) -> bytes:
     while pieces[-1] and (missing := length - sum(map(len, pieces))):
         pieces.append(os.pread(descriptor, missing, offset + sum(map(len, pieces))))
     return b"".join(pieces)
+
+
+def without_zeros(data: bytes) -> bytes:
+    """`data` without the zeros at its end. `rstrip` alone takes 2.6 ms per MiB of them, and holds the GIL."""
+    end = len(data)
+    while data.endswith(_PAGE, 0, end):
+        end -= len(_PAGE)
+    return data[:end].rstrip(b"\0")
 
 
 def sync_directory(name: str, root: int) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ecfs.drive.base import Buffer
-from ecfs.drive.held import Held, create_file, held_descriptor, read_exactly, sync_directory, write_all
+from ecfs.drive.held import Held, create_file, held_descriptor, read_exactly, sync_directory, without_zeros, write_all
 from ecfs.drive.local_root import Root, unlink_quietly
 from ecfs.drive.local_threads import Call, close_soon
 from ecfs.drive.translate import FULL
@@ -195,7 +195,7 @@ def records_end(descriptor: int) -> int:
     end = os.fstat(descriptor).st_size
     while end:
         start = max(end - SHORT, 0)
-        found = len(read_exactly(descriptor, start, end - start).rstrip(b"\0"))
+        found = len(without_zeros(read_exactly(descriptor, start, end - start)))
         if found:
             return start + found
         end = start

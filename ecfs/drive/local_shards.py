@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 
-from ecfs.drive.held import make_directory, open_directory, read_exactly
+from ecfs.drive.held import make_directory, open_directory, read_exactly, without_zeros
 from ecfs.drive.local_create import IDENTITY
 from ecfs.drive.local_listing import EPOCH, LAYOUT
 from ecfs.drive.local_puts import Puts
@@ -73,7 +73,7 @@ def _read_records(descriptor: int, offset: int, length: int) -> bytes:
     """Of a segment, whose end is that of its records: the zeros ahead are not there for anybody."""
     data = _read_range(descriptor, offset, length)
     if length < 0:
-        return data.rstrip(b"\0")
+        return without_zeros(data)
     if data.endswith(b"\0") and offset + length > (end := records_end(descriptor)):
         raise ShardCorruptError(f"the records end at {end}, {length} bytes at {offset} were asked for")
     return data

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from ecfs.drive.base import Drive
 from ecfs.errors import CorruptError, DriveError, HistoryGapError, ShardCorruptError, ShardMissingError
 from ecfs.journal.chain import Base, walk
 from ecfs.journal.opened import OpenedPool
-from ecfs.journal.record import RecordHead
+from ecfs.journal.record import Record, RecordHead, frame
 from ecfs.journal.segments import Collected, collect, fetch
 from ecfs.journal.shown import shown_seq
 from ecfs.journal.superblock import decode_superblock
+
+TOGETHER = 256 << 10
+"""Bytes of records that are appended at once: each append waits for the disk."""
 
 
 async def shown_by(pool: OpenedPool, drive: Drive) -> int:
@@ -90,13 +93,31 @@ def _copied(pool: OpenedPool, tape: int, collected: Collected) -> Copied:
 
 
 async def _append(pool: OpenedPool, tape: int, drive: Drive, collected: Collected, lacking: list[RecordHead]) -> None:
-    drives = {m.slot: m.drive for m in pool.members.up() if m.drive is not None}
-    for head in lacking:
-        try:
-            record = await fetch(collected, head, {**drives, tape: drive})
-        except CorruptError as error:
-            raise HistoryGapError(str(error)) from error
-        await pool.segments.append(tape, drive, record)
+    drives = {m.slot: m.drive for m in pool.members.up() if m.drive is not None} | {tape: drive}
+    for heads in _in_handfuls(lacking):
+        records = [await _fetched(collected, head, drives) for head in heads]
+        await pool.segments.append(tape, drive, records[-1], b"".join(map(frame, records)))
+
+
+async def _fetched(collected: Collected, head: RecordHead, drives: dict[int, Drive]) -> Record:
+    try:
+        return await fetch(collected, head, drives)
+    except CorruptError as error:
+        raise HistoryGapError(str(error)) from error
+
+
+def _in_handfuls(heads: Sequence[RecordHead]) -> Iterator[list[RecordHead]]:
+    """In order, each at most `TOGETHER` bytes or one record."""
+    handful: list[RecordHead] = []
+    size = 0
+    for head in heads:
+        if handful and size + head.framed_length > TOGETHER:
+            yield handful
+            handful, size = [], 0
+        handful.append(head)
+        size += head.framed_length
+    if handful:
+        yield handful
 
 
 async def _whole_chain(pool: OpenedPool, tape: int, collected: Collected) -> list[RecordHead]:

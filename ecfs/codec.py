@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pyeclib.ec_iface import ECDriver, ECDriverError
 
@@ -73,27 +73,60 @@ class Codec:
         """
         if len(blocks) != self.k or length < 1 or any(len(run) != length for run in blocks.values()):
             raise ValueError(f"need {self.k} runs of {length} bytes, got {[len(run) for run in blocks.values()]}")
-        if not all(0 <= index < self.n for index in (*blocks, *wanted)):
-            raise ValueError(f"no such fragments in {self.k}+{self.m}: {sorted(blocks)} -> {list(wanted)}")
-        headers = self.fragment_headers(self.k * length)
+        self._check_indexes(blocks, wanted)
         lost = [index for index in dict.fromkeys(wanted) if index not in blocks]
-        sources = [headers[index] + bytes(run) for index, run in sorted(blocks.items())] if lost else []
-        rebuilt = {index: self._reconstruct(sources, headers[index], index) for index in lost}
-        return {index: rebuilt[index] if index in rebuilt else bytes(blocks[index]) for index in wanted}
+        headers = self.fragment_headers(self.k * length)
+        sources = {index: b"".join((headers[index], run)) for index, run in blocks.items()} if lost else {}
+        rebuilt = self._reconstruct(sources, headers, lost)
+        return {
+            index: rebuilt[index][FRAGMENT_HEADER:] if index in rebuilt else bytes(blocks[index]) for index in wanted
+        }
 
-    def _reconstruct(self, sources: list[bytes], header: bytes, index: int) -> bytes:
+    def restore(self, fragments: Mapping[int, bytes], payload_length: int, wanted: Sequence[int]) -> dict[int, bytes]:
+        """The `wanted` fragments of a payload as `encode` gave them, header included, from exactly k others.
+
+        fragments: whole ones with any header of 80 bytes; their data must have been verified. Not copied where the
+        header is that of our library.
+        """
+        headers = self.fragment_headers(payload_length)
+        size = FRAGMENT_HEADER - (-payload_length // self.k)
+        if len(fragments) != self.k or any(len(fragment) != size for fragment in fragments.values()):
+            raise ValueError(f"need {self.k} fragments of {size} bytes, got {[*map(len, fragments.values())]}")
+        self._check_indexes(fragments, wanted)
+        own = {index: _with_header(headers[index], fragment) for index, fragment in fragments.items()}
+        lost = [index for index in dict.fromkeys(wanted) if index not in own]
+        rebuilt = self._reconstruct(own, headers, lost)
+        return {index: rebuilt[index] if index in rebuilt else own[index] for index in wanted}
+
+    def _check_indexes(self, given: Collection[int], wanted: Sequence[int]) -> None:
+        if not all(0 <= index < self.n for index in (*given, *wanted)):
+            raise ValueError(f"no such fragments in {self.k}+{self.m}: {sorted(given)} -> {list(wanted)}")
+
+    def _reconstruct(
+        self, fragments: Mapping[int, bytes], headers: Sequence[bytes], lost: Sequence[int]
+    ) -> dict[int, bytes]:
+        """The lost fragments from exactly k others, all with our own headers."""
+        sources = [fragment for _, fragment in sorted(fragments.items())]
+        return {index: self._reconstruct_one(sources, headers[index], index) for index in lost}
+
+    def _reconstruct_one(self, sources: list[bytes], header: bytes, index: int) -> bytes:
         try:
             (fragment,) = self._driver.reconstruct(sources, [index])
         except ECDriverError as error:
             raise EcfsError(f"the erasure code failed to rebuild fragment {index}: {error}") from error
         if len(fragment) != len(sources[0]) or not fragment.startswith(header):
             raise EcfsError(f"the erasure code rebuilt something else than fragment {index}")
-        return bytes(fragment[FRAGMENT_HEADER:])
+        return bytes(fragment)
 
     def fragment_headers(self, payload_length: int) -> tuple[bytes, ...]:
         """The library's 80-byte headers of all n fragments of any payload of that length (it has no checksum of
         the data in it)."""
         return _headers(self.k, self.m, payload_length)
+
+
+def _with_header(header: bytes, fragment: bytes) -> bytes:
+    """Another build of the library, or a hostile drive, wrote another header; ours must not read it."""
+    return fragment if fragment.startswith(header) else header + fragment[FRAGMENT_HEADER:]
 
 
 @functools.cache

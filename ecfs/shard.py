@@ -227,11 +227,19 @@ def verify_shard(data: Buffer) -> ShardHeader:
     header = parse_header(view)
     if len(view) != header.file_length:
         raise CorruptError(f"shard has {len(view)} bytes instead of {header.file_length}")
-    check_fragment_header(header, view[HEADER_LENGTH:DATA_OFFSET])
-    for number in range(len(header.block_crcs)):
-        start = DATA_OFFSET + number * BLOCK_SIZE
-        check_block(header, number, view[start : start + BLOCK_SIZE])
+    check_fragment(header, view[HEADER_LENGTH:])
     return header
+
+
+def check_fragment(header: ShardHeader, fragment: Buffer) -> None:
+    """Check all that stands behind the header of a shard. Raises CorruptError."""
+    view = memoryview(fragment)
+    if len(view) != header.file_length - HEADER_LENGTH:
+        raise CorruptError(f"fragment has {len(view)} bytes instead of {header.file_length - HEADER_LENGTH}")
+    check_fragment_header(header, view[:FRAGMENT_HEADER])
+    for number in range(len(header.block_crcs)):
+        start = FRAGMENT_HEADER + number * BLOCK_SIZE
+        check_block(header, number, view[start : start + BLOCK_SIZE])
 
 
 def shard_key(space: str, stripe: int) -> str:

@@ -24,7 +24,7 @@ from ecfs.heal.prove import Proof, decode, prove
 from ecfs.heal.report import LOST, PENDING, REPAIRED, Finding, ScrubReport
 from ecfs.meta import Outcome
 from ecfs.stripes.fact import StripeFact
-from ecfs.stripes.rebuild import restore_stripe
+from ecfs.stripes.rebuild import rebuild_shards
 
 PAGE = 8
 """Stripes that are pinned at a time."""
@@ -162,7 +162,7 @@ class Drill:
         if proof.encoded is not None:
             return False
         try:
-            await restore_stripe(fact, self._pool.members, self._pool.pool_id, avoid={*proof.bad, *proof.wrong})
+            await rebuild_shards(fact, (), self._pool.members, self._pool.pool_id, avoid={*proof.bad, *proof.wrong})
         except StripeLostError as error:
             paths = job.ctx.paths_of(fact.id) if fact.space == "s" else ()
             job.add(Finding(kind or "missing-shard", LOST, str(error), None, fact.id, paths))

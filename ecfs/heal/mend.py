@@ -30,8 +30,8 @@ from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.rebuild import check_shard, rebuild_shards
 from ecfs.stripes.writer import encode_stripe
 
-AT_ONCE = 2
-"""Stripes being rebuilt at a time: 12 MiB each."""
+AT_ONCE = 3
+"""Stripes being rebuilt at a time: 8 MiB each, while the k shards that all begin with fit together."""
 
 
 @dataclass

@@ -61,7 +61,8 @@ async def _fetch(proof: Proof, access: DriveAccess, pool_id: bytes, index: int) 
         proof.bad[slot] = DriveError("the drive can't be read now", slot=slot)
         return
     try:
-        _, proof.good[index] = await Source(drive, fact, pool_id, slot).whole()
+        _, fragment = await Source(drive, fact, pool_id, slot).whole()
+        proof.good[index] = memoryview(fragment)[FRAGMENT_HEADER:]
     except (DriveError, FormatTooNewError) as error:
         proof.bad[slot] = error
 

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from ecfs.drive.base import Drive
 from ecfs.errors import CorruptError, ShardCorruptError
 from ecfs.geometry import BLOCK_SIZE
-from ecfs.shard import DATA_OFFSET, HEADER_LENGTH, ShardHeader, check_block, parse_header, verify_shard
+from ecfs.shard import (
+    DATA_OFFSET,
+    FRAGMENT_HEADER,
+    HEADER_LENGTH,
+    ShardHeader,
+    check_block,
+    check_fragment,
+    parse_header,
+)
 from ecfs.stripes.fact import StripeFact
 
 
@@ -78,17 +86,21 @@ class Source:
                 continue
         return Fetched(header, blocks, flaw)
 
-    async def whole(self) -> tuple[ShardHeader, memoryview]:
-        """The header and the fragment data, every byte of the shard verified. Bytes behind its end are not asked for:
-        `Drive.verify` finds those, and no hostile drive can fill memory with them."""
-        length = DATA_OFFSET + self.fact.fragment_length
-        data = memoryview(await self.drive.get(self.fact.key, 0, length))
+    async def whole(self) -> tuple[ShardHeader, bytes]:
+        """The header and the fragment, the erasure library's 80 bytes included; every byte of the shard verified.
+
+        Bytes behind its end are not asked for: `Drive.verify` finds those, and no hostile drive can fill memory
+        with them."""
+        length = FRAGMENT_HEADER + self.fact.fragment_length
+        answers = await self.drive.read(self.fact.key, [(0, HEADER_LENGTH), (HEADER_LENGTH, length)])
+        if len(answers) != 2:
+            raise self.corrupt(f"the drive answered {len(answers)} ranges, not those it was asked for")
+        header = self._header(memoryview(answers[0]))
         try:
-            header = verify_shard(data)
-            self.fact.check_header(header, self.pool_id, self.index)
+            check_fragment(header, answers[1])
         except CorruptError as error:
             raise self.corrupt(str(error)) from error
-        return header, data[DATA_OFFSET:]
+        return header, answers[1]
 
     def corrupt(self, why: str) -> ShardCorruptError:
         """The error that says so, with slot and key."""

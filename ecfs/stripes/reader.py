@@ -16,6 +16,7 @@ from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.hedge import FLOOR_S, Hedge
 from ecfs.stripes.prefetch import Prefetch, Wish
 from ecfs.stripes.reading import ReadContext, Reading
+from ecfs.stripes.whole import WholeStripes
 
 Part = tuple[int, int, int]
 """A short piece of a stripe's payload: its offset there, its length, and where it belongs in what the reader puts
@@ -42,6 +43,7 @@ class StripeReader:
         self._decoding: dict[int, trio.Lock] = {}
         self._context = ReadContext(access, pool_id, self.cache, Hedge(access, hedge_floor_s), self._bad)
         self._prefetch = Prefetch(self._context)
+        self._whole = WholeStripes(self._context)
 
     async def read(self, fact: StripeFact, offset: int, length: int, avoid: Collection[int] = ()) -> bytes:
         """Payload bytes [offset, offset + length) of a stripe, every one of them verified.
@@ -59,6 +61,9 @@ class StripeReader:
     ) -> list[Buffer]:
         """Like `read`, as consecutive pieces that are not copied."""
         pieces = list(fact.geometry.pieces(offset, length, fact.length))
+        whole = await self._whole.read(fact, pieces, avoid)
+        if whole is not None:
+            return whole
         return (await self._read(fact, pieces, avoid)).answer(pieces)
 
     async def read_parts(
@@ -129,6 +134,7 @@ class StripeReader:
         Must be called after a repair; until then the repaired shard is asked last.
         """
         self.cache.forget(stripe_id)
+        self._whole.forget(stripe_id)
         self._bad.forget(stripe_id)
 
 

@@ -8,6 +8,7 @@ each other (a parity shard whose checksums are right and whose bytes never were)
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import trio
 
@@ -21,12 +22,12 @@ from ecfs.errors import (
     ShardMissingError,
     StripeLostError,
 )
-from ecfs.shard import FRAGMENT_HEADER, Buffer, block_crcs
+from ecfs.shard import FRAGMENT_HEADER, Buffer, block_crcs, content_hash
 from ecfs.stripes.access import DriveAccess, OnBad, ignore_bad
 from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.fetch import Source
 from ecfs.stripes.verdict import Mark, judge, subsets
-from ecfs.stripes.writer import EncodedStripe, encode_stripe
+from ecfs.stripes.writer import shard_header
 
 
 async def check_shard(drive: Drive, fact: StripeFact, slot: int, pool_id: bytes) -> None:
@@ -53,35 +54,29 @@ async def rebuild_shards(
     """Complete shards for the slots `wanted`, as buffers for `Drive.put`; each proven by the row's content hash.
 
     avoid: slots known not to have theirs. Those and the wanted ones are asked last. Raises StripeLostError.
-    """
-    encoded = await restore_stripe(fact, access, pool_id, avoid={*avoid, *wanted}, on_bad=on_bad)
-    return {slot: encoded.buffers(fact.index_of(slot)) for slot in wanted}
-
-
-async def restore_stripe(
-    fact: StripeFact,
-    access: DriveAccess,
-    pool_id: bytes,
-    *,
-    avoid: Collection[int] = (),
-    on_bad: OnBad = ignore_bad,
-) -> EncodedStripe:
-    """The whole stripe from any k shards that together have the row's content hash. Raises StripeLostError.
-
     Needs memory for up to 2n shards (12 MiB for a stripe of 4 MiB); the caller bounds how many run at once.
     """
+    indexes = [fact.index_of(slot) for slot in wanted]
+    gathering = _Gathering(fact, access, pool_id, frozenset({*avoid, *wanted}), on_bad)
+    await gathering.solve(indexes)
+    return {slot: gathering.buffers(index) for slot, index in zip(wanted, indexes, strict=True)}
+
+
+async def data_fragments(
+    fact: StripeFact, access: DriveAccess, pool_id: bytes, *, avoid: Collection[int], on_bad: OnBad
+) -> tuple[bytes, ...]:
+    """The k data fragments, each with the erasure library's 80 bytes, proven as in `rebuild_shards`."""
     gathering = _Gathering(fact, access, pool_id, frozenset(avoid), on_bad)
-    for count in range(fact.geometry.k, fact.geometry.n + 1):
-        sources = await gathering.gather(count)
-        # Only sets with the newest shard are new; the others have been tried in the round before.
-        for chosen in subsets(fact.geometry.k, sources):
-            if sources[-1] not in chosen:
-                continue
-            encoded = gathering.prove(chosen)
-            if encoded is not None:
-                gathering.accuse(encoded)
-                return encoded
-    raise gathering.lost()
+    await gathering.solve(())
+    return tuple(gathering.fragment(index) for index in range(fact.geometry.k))
+
+
+@dataclass(frozen=True)
+class _Fragment:
+    """data: with the erasure library's 80 bytes. crcs: of its blocks."""
+
+    data: bytes
+    crcs: tuple[int, ...]
 
 
 class _Gathering:
@@ -91,7 +86,8 @@ class _Gathering:
         self, fact: StripeFact, access: DriveAccess, pool_id: bytes, avoid: frozenset[int], on_bad: OnBad
     ) -> None:
         self.fact = fact
-        self.data: dict[int, memoryview] = {}
+        self._found: dict[int, _Fragment] = {}
+        self._made: dict[int, _Fragment] = {}
         self._access = access
         self._pool_id = pool_id
         self._avoid = avoid
@@ -100,16 +96,28 @@ class _Gathering:
         self._reasons: dict[int, str] = {}
         self._codec = Codec(fact.geometry.k, fact.geometry.m)
 
-    async def gather(self, count: int) -> Sequence[int]:
+    async def solve(self, wanted: Sequence[int]) -> None:
+        """Find k shards that have the row's content hash, and make those that are wanted. Raises StripeLostError."""
+        k = self.fact.geometry.k
+        for count in range(k, self.fact.geometry.n + 1):
+            sources = await self._gather(count)
+            # Only sets with the newest shard are new; the others have been tried in the round before.
+            for chosen in subsets(k, sources):
+                if sources[-1] in chosen and self._prove(chosen, wanted):
+                    self._accuse(chosen)
+                    return
+        raise self._lost()
+
+    async def _gather(self, count: int) -> Sequence[int]:
         """Indexes of `count` verified shards, those of earlier calls first. Raises StripeLostError."""
-        while len(self.data) < count:
+        while len(self._found) < count:
             verdict = judge(count, self._marks, self._order())
             if verdict.lost:
-                raise self.lost()
+                raise self._lost()
             async with trio.open_nursery() as nursery:
                 for index in verdict.ask:
                     nursery.start_soon(self._fetch, index)
-        return tuple(self.data)[:count]
+        return tuple(self._found)[:count]
 
     def _order(self) -> list[int]:
         """Data shards first: what is read as it is need not be computed."""
@@ -122,7 +130,7 @@ class _Gathering:
             self._reject(index, "the drive can't be read now")
             return
         try:
-            _, data = await Source(drive, self.fact, self._pool_id, slot).whole()
+            header, fragment = await Source(drive, self.fact, self._pool_id, slot).whole()
         except FormatTooNewError as error:
             self._reject(index, str(error))
         except (ShardMissingError, ShardCorruptError) as error:
@@ -133,35 +141,54 @@ class _Gathering:
             self._access.drive_failed(slot, error)
         else:
             self._access.drive_answered(slot)
-            self.data[index] = data
+            self._found[index] = _Fragment(fragment, header.block_crcs)
             self._marks[index] = Mark.GOOD
 
     def _reject(self, index: int, why: str) -> None:
         self._marks[index] = Mark.BAD
         self._reasons[self.fact.slot_of(index)] = why
 
-    def prove(self, chosen: Sequence[int]) -> EncodedStripe | None:
-        """The stripe that these k shards make, or None if it is not the one of the row."""
-        fact, geometry = self.fact, self.fact.geometry
-        blocks = {index: self.data[index] for index in chosen}
-        runs = self._codec.rebuild(blocks, fact.fragment_length, range(geometry.k))
-        payload = b"".join(runs.values())[: fact.length]
-        encoded = encode_stripe(self._pool_id, self._codec, fact.id, fact.space, geometry, payload)
-        return encoded if encoded.fact == fact else None
+    def _prove(self, chosen: Sequence[int], wanted: Sequence[int]) -> bool:
+        """Whether these k shards make the stripe of the row. If so, those that are wanted are made.
 
-    def accuse(self, proven: EncodedStripe) -> None:
-        """Report shards that are sound in themselves but not what they should be. The k that made it all fit."""
-        if len(self.data) == self.fact.geometry.k:
+        Any k fragments determine all others. The content hash is that of the k data shards, so it is enough to compute
+        those of them that are not among the chosen: if they fit, all that is computed from the same k is right.
+        """
+        fact = self.fact
+        self._made = {index: self._found[index] for index in chosen}
+        self._make(chosen, (*range(fact.geometry.k), *wanted))
+        crcs = (self._made[index].crcs for index in range(fact.geometry.k))
+        return content_hash(fact.length, fact.geometry.k, crcs) == fact.content_hash
+
+    def _make(self, chosen: Sequence[int], wanted: Collection[int]) -> None:
+        sources = {index: self._found[index].data for index in chosen}
+        lost = [index for index in dict.fromkeys(wanted) if index not in self._made]
+        for index, data in self._codec.restore(sources, self.fact.length, lost).items():
+            self._made[index] = _Fragment(data, block_crcs(memoryview(data)[FRAGMENT_HEADER:]))
+
+    def fragment(self, index: int) -> bytes:
+        """One that is a data fragment or was wanted, once it is proven."""
+        return self._made[index].data
+
+    def buffers(self, index: int) -> list[Buffer]:
+        """The whole shard `index`, once it is proven."""
+        made = self._made[index]
+        return [shard_header(self._pool_id, self.fact, index, made.data, made.crcs), made.data]
+
+    def _accuse(self, chosen: Sequence[int]) -> None:
+        """Report shards that are sound in themselves but not what they should be. chosen: the k that fit together."""
+        if len(self._found) == self.fact.geometry.k:
             return
-        for index, data in self.data.items():
-            if block_crcs(data) != block_crcs(memoryview(proven.fragments[index])[FRAGMENT_HEADER:]):
+        self._make(chosen, self._found)
+        for index, found in self._found.items():
+            if found.crcs != self._made[index].crcs:
                 slot = self.fact.slot_of(index)
                 error = ShardCorruptError("contradicts the stripe's content hash", slot=slot, key=self.fact.key)
                 self._on_bad(self.fact.id, slot, error)
 
-    def lost(self) -> StripeLostError:
+    def _lost(self) -> StripeLostError:
         """Why there are not k shards that fit together, per slot."""
         contradicting = {}
-        if len(self.data) >= self.fact.geometry.k:
-            contradicting = {self.fact.slot_of(index): "contradicts the other shards" for index in self.data}
+        if len(self._found) >= self.fact.geometry.k:
+            contradicting = {self.fact.slot_of(index): "contradicts the other shards" for index in self._found}
         return StripeLostError(self.fact.id, contradicting | self._reasons)

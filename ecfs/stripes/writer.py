@@ -58,11 +58,12 @@ def encode_stripe(
     crcs = [block_crcs(memoryview(fragment)[FRAGMENT_HEADER:]) for fragment in fragments]
     content = content_hash(len(payload), geometry.k, crcs[: geometry.k])
     fact = StripeFact(stripe_id, space, geometry, len(payload), content)
-    headers = [_header(pool_id, fact, index, fragments[index], crcs[index]) for index in range(geometry.n)]
+    headers = [shard_header(pool_id, fact, index, fragments[index], crcs[index]) for index in range(geometry.n)]
     return EncodedStripe(fact, tuple(headers), fragments)
 
 
-def _header(pool_id: bytes, fact: StripeFact, index: int, fragment: bytes, crcs: Sequence[int]) -> bytes:
+def shard_header(pool_id: bytes, fact: StripeFact, index: int, fragment: bytes, crcs: Sequence[int]) -> bytes:
+    """The header of one shard. fragment: with the library's 80 bytes. crcs: of its blocks."""
     return build_header(
         ShardHeader(
             pool_id=pool_id,

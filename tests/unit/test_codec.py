@@ -144,13 +144,13 @@ def test_self_test_refuses_a_library_that_computes_another_code(shape, monkeypat
 
 
 def test_self_test_refuses_a_library_that_rebuilds_wrong(monkeypatch):
-    right = Codec._reconstruct
+    right = Codec._reconstruct_one
 
     def wrong(self, sources, header, index):
         fragment = right(self, sources, header, index)
-        return bytes([fragment[0] ^ 1]) + fragment[1:] if index == 5 else fragment
+        return fragment[:-1] + bytes([fragment[-1] ^ 1]) if index == 5 else fragment
 
-    monkeypatch.setattr(Codec, "_reconstruct", wrong)
+    monkeypatch.setattr(Codec, "_reconstruct_one", wrong)
     with pytest.raises(EcfsError, match=r"can't rebuild .*; not starting"):
         self_test()
 

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -117,10 +118,11 @@ class _Progress:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
-        self._newest: object = None
+        self._newest: Callable[[], object] = lambda: None
         self._changed = trio.Event()
 
-    def show(self, value: object) -> None:
+    def show(self, value: Callable[[], object]) -> None:
+        """value: called when it is sent."""
         self._newest = value
         self._changed.set()
 
@@ -130,7 +132,7 @@ class _Progress:
             self._changed = trio.Event()
             # Whole, or the next line would begin in the middle of this one.
             with trio.CancelScope(shield=True):
-                await _send(self._stream, line("progress", self._newest))
+                await _send(self._stream, line("progress", self._newest()))
             await trio.sleep(PROGRESS_S)
 
 

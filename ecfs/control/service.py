@@ -20,7 +20,7 @@ from ecfs.heal.healer import Healer
 from ecfs.heal.report import ScrubProgress, ScrubReport
 from ecfs.meta import ROOT_INO
 
-Show = Callable[[object], None]
+Show = Callable[[Callable[[], object]], None]
 
 
 class End(Protocol):
@@ -268,7 +268,7 @@ def _check_rate(rate: float | None) -> None:
 
 
 def _show(show: Show, progress: ScrubProgress) -> None:
-    show(progress_json(progress))
+    show(lambda: progress_json(progress))  # asked for a few times per second, changed with each shard
 
 
 def _read(params: dict[str, Any], shape: type[P]) -> P:

@@ -104,6 +104,8 @@ class Scrub:
         def on_mended(results: list[Mended]) -> None:
             for result in results:
                 job.mended(result, also_lost=False)
+                if then is not None:
+                    then.verified(result.stripe, result.repaired)
                 pending.extend([shard_size(result.length)] * len(result.put | result.good))
 
         async with trio.open_nursery() as nursery:

@@ -25,8 +25,12 @@ from ecfs.stripes.rebuild import check_shard
 
 SAMPLE_S, PLACES = 3.0, 8
 """How long a sample may take, and where it is taken."""
+SAMPLED = 32
+"""At most one in so many stripes is sampled: of a small pool none, which is done before any time left is told."""
 PAGE = 64
 """Stripes that are pinned and checked at a time."""
+REMEMBERED = 20_000
+"""Stripes of which it is known what was read again in this run: at most 8 MiB. Others are simply read once more."""
 
 
 @dataclass
@@ -43,6 +47,12 @@ class StripeCheck:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._pace = Pace(job.ctx.engine)
+        self._verified: dict[int, dict[int, int]] = {}
+
+    def verified(self, stripe: int, slots: dict[int, int]) -> None:
+        """These shards were verified in this run, after they were rebuilt. slots: slot → incarnation of its drive."""
+        if len(self._verified) < REMEMBERED:
+            self._verified[stripe] = dict(slots)
 
     def total(self, after: int) -> tuple[int, int]:
         """Bytes, and in how many shards, that the walk over stripes beyond `after` will verify, as is known now."""
@@ -58,8 +68,9 @@ class StripeCheck:
         ledger, members = self._job.ctx.pool.db.ledger, self._job.ctx.pool.members.writable()
         newest = ledger.newest()
         first = next((row.id for row in ledger.facts(0, 1)), newest)
+        each = min(PAGE, ledger.count() // SAMPLED) // PLACES
         places = [first + (newest - first) * part // PLACES - 1 for part in range(PLACES)]
-        numbers = [row.id for place in places for row in ledger.facts(place, PAGE // PLACES)]
+        numbers = [row.id for place in places for row in ledger.facts(place, each)] if each else []
         await together(partial(self._sample_drive, member, numbers) for member in members)
 
     async def _sample_drive(self, member: Member, numbers: list[int]) -> None:
@@ -106,9 +117,10 @@ class StripeCheck:
             if drive is None:
                 return
             try:
-                async with self._pace.turn():
-                    await check_shard(drive, fact, slot, pool.pool_id)
-                pool.members.drive_answered(slot)
+                if self._verified.get(fact.id, {}).get(slot) != member.incarnation:
+                    async with self._pace.turn():
+                        await check_shard(drive, fact, slot, pool.pool_id)
+                    pool.members.drive_answered(slot)
                 page.good.setdefault(fact.id, set()).add(slot)
             except (ShardMissingError, ShardCorruptError) as error:
                 page.bad.setdefault(fact.id, {})[slot] = error

@@ -22,6 +22,8 @@ _FORWARDS = """SELECT ino, offset, length, source, source_offset FROM extent WHE
 _MANY = 256 * 1024
 """Bytes that may well lie in many extents."""
 _INSERT = "INSERT INTO extent VALUES (?, ?, ?, ?, ?, ?)"
+_MANY_PIECES, _REMEMBERED = 256, 1000
+"""Of how many pieces a file must be for `mapped_bytes` to remember their sum, and of how many files."""
 _ALL = "SELECT ino, offset, length, source, source_offset FROM extent"
 
 
@@ -37,6 +39,10 @@ class Files:
         self._counters = counters
         self._pending: dict[int, int] = {}
         self._dead: set[int] = set()
+        self._stored: int | None = None
+        """Sum of the table of live bytes; None until somebody asks."""
+        self._mapped: dict[int, int] = {}
+        """`mapped_bytes` of files in many pieces, as of their last change."""
 
     # ---- extents
 
@@ -83,6 +89,7 @@ class Files:
 
     def _clear(self, ino: int, lo: int, hi: int) -> set[int]:
         """Removes, trims and splits what lies in [lo, hi); returns the inline sources that lost an extent."""
+        self._mapped.pop(ino, None)
         freed: set[int] = set()
         for row in self._overlapping(ino, lo, hi):
             _, offset, length, source, source_offset = row
@@ -119,9 +126,17 @@ class Files:
         return True
 
     def mapped_bytes(self, ino: int) -> int:
-        """Bytes of a file that are not holes."""
-        mapped: int = self._store.value("SELECT coalesce(sum(length), 0) FROM extent WHERE ino = ?", ino)
-        return mapped
+        """Bytes of a file that are not holes. A file of 200,000 pieces, asked again after each write, would otherwise
+        hold up everybody for 20 ms each time."""
+        known = self._mapped.get(ino)
+        if known is not None:
+            return known
+        count, mapped = self._store.all("SELECT count(*), coalesce(sum(length), 0) FROM extent WHERE ino = ?", ino)[0]
+        if count >= _MANY_PIECES and not self._store.inside:  # what is rolled back must not be remembered
+            if len(self._mapped) >= _REMEMBERED:
+                self._mapped.clear()
+            self._mapped[ino] = mapped
+        return int(mapped)
 
     # ---- inline blobs (R16)
 
@@ -171,8 +186,9 @@ class Files:
 
     def live_total(self) -> int:
         """Live bytes of all stripes."""
-        stored: int = self._store.value("SELECT coalesce(sum(bytes), 0) FROM live")
-        return stored + sum(self._pending.values())
+        if self._stored is None:
+            self._stored = self._store.value("SELECT coalesce(sum(bytes), 0) FROM live")
+        return self._stored + sum(self._pending.values())
 
     def _shift(self, stripe: int, change: int) -> None:
         before = self._pending.get(stripe)
@@ -207,6 +223,8 @@ class Files:
             self._store.run("INSERT INTO live VALUES (?, ?)", stripe, after)
         elif before:
             self._store.run("DELETE FROM live WHERE stripe = ?", stripe)
+        if self._stored is not None:
+            self._stored += after - before
         (self._dead.discard if after else self._dead.add)(stripe)
 
     def take_dead(self) -> list[int]:

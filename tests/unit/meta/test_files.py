@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -117,6 +118,23 @@ def test_live_bytes_are_right_before_and_after_a_freeze(db):
     db.freeze(2)
     assert (db.files.live(A), db.files.live_total()) == (70, 70)
     assert not db.is_dirty()
+
+
+def test_the_bytes_of_a_file_in_many_pieces_are_right_after_every_change(db):
+    for piece in range(300):
+        db.files.put_extent(2, piece * 10, 5, A, piece * 5)
+    assert db.files.mapped_bytes(2) == db.files.mapped_bytes(2) == 1500
+    db.files.put_extent(2, 5, 5, A, 1500)
+    assert db.files.mapped_bytes(2) == 1505
+    db.files.punch(2, 0, 100)
+    assert db.files.mapped_bytes(2) == 1450
+    with suppress(RuntimeError), db.atomic():
+        db.files.punch(2, 0, 200)
+        assert db.files.mapped_bytes(2) == 1400
+        raise RuntimeError
+    assert db.files.mapped_bytes(2) == 1450
+    db.files.remove_file(2)
+    assert db.files.mapped_bytes(2) == 0
 
 
 def test_dead_stripes_are_named_once(db):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.contenders import Contender, Unsupported
+from benchmarks.contenders import LOST, Contender, Unsupported
 from benchmarks.drives import COUNT, MIB
 from benchmarks.shell import drop_caches
 from benchmarks.workloads import BLOCK, SYNCED_WRITES, noise, opened, timed
@@ -44,6 +44,9 @@ class RawDrives(Contender):
             return self._write(max(1, files * BLOCK // MIB)) * MIB / BLOCK
         if row in ("seq_read_cold", "scrub"):
             return self._read(mib, range(DATA) if row == "seq_read_cold" else range(COUNT))
+        if row in ("seq_read_degraded", "rebuild"):
+            kept = [drive for drive in range(COUNT) if drive not in LOST]
+            return self._read(mib, kept) if row == "seq_read_degraded" else self._rebuild(mib, kept)
         if row in ("append_fsync", "rand_write_4k_fsync"):
             return self._append()
         raise Unsupported
@@ -84,6 +87,33 @@ class RawDrives(Contender):
         with timed() as timer:
             self._all(work, drives)
         return mib / timer.seconds
+
+    def _rebuild(self, mib: int, kept: Sequence[int]) -> float:
+        """MiB/s of payload that lay on the lost drives: theirs written, synced and read again from the medium, while
+        what the others have is read."""
+        data = noise(HEADER + SHARD)
+        for drive in LOST:
+            for stripe in range(mib // DATA):
+                self._file(drive, stripe).unlink(missing_ok=True)
+        if not self._file(kept[0], mib // DATA - 1).exists():
+            self._write(mib)
+        drop_caches()
+
+        def work(drive: int) -> None:
+            for stripe in range(mib // DATA):
+                if drive in LOST:
+                    with opened(self._file(drive, stripe), os.O_RDWR | os.O_CREAT) as descriptor:
+                        os.pwrite(descriptor, data, 0)
+                        os.fsync(descriptor)
+                        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                        os.pread(descriptor, HEADER + SHARD, 0)
+                else:
+                    with opened(self._file(drive, stripe), os.O_RDONLY) as descriptor:
+                        os.pread(descriptor, HEADER + SHARD, 0)
+
+        with timed() as timer:
+            self._all(work)
+        return mib * len(LOST) / DATA / timer.seconds
 
     def _append(self) -> float:
         """Records per second that are durable on all drives."""

@@ -12,6 +12,7 @@ APT_TEST := git attr acl bindfs e2fsprogs xfsprogs rsync make libc6-dev qemu-uti
 BIN := .venv/bin
 READY := .venv/.ready
 TEST_READY := .venv/.test-ready
+BENCH_READY := .venv/.bench-ready
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -66,10 +67,10 @@ FILES ?= 3000
 BASE ?= main
 BENCH = --rounds $(ROUNDS) --mib $(MIB) --files $(FILES) $(if $(ROWS),--rows $(ROWS))
 
-bench: $(TEST_READY) ## ecfs beside other file systems: make bench ROWS=untar CONTENDERS=ecfs,bindfs ROUNDS=5 (as root)
+bench: $(BENCH_READY) ## ecfs beside other file systems: make bench ROWS=untar CONTENDERS=ecfs,bindfs ROUNDS=5 (as root)
 	@$(BIN)/python -m benchmarks $(BENCH) $(if $(CONTENDERS),--contenders $(CONTENDERS))
 
-bench-compare: $(TEST_READY) ## this checkout beside another revision: make bench-compare BASE=main ROWS=untar (as root)
+bench-compare: $(BENCH_READY) ## this checkout beside another revision: make bench-compare BASE=main ROWS=untar (as root)
 	@$(BIN)/python -m benchmarks.compare $(BASE) $(BENCH)
 
 bench-micro: $(READY) ## what one step of codec, shard, journal, metadata and drive takes
@@ -107,4 +108,8 @@ $(READY): pyproject.toml constraints.txt tools/install-packages tools/make-venv 
 
 $(TEST_READY): $(READY)
 	@tools/install-packages $(APT_TEST)
+	@touch $@
+
+$(BENCH_READY): $(TEST_READY)
+	@PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[bench]'
 	@touch $@

@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Generator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from benchmarks import aging, degraded, latency, workloads  # noqa: F401 (they register their rows)
@@ -22,7 +23,7 @@ from benchmarks.ceilings import RawDrives
 from benchmarks.contenders import ALL, ROOT, Contender, Unsupported
 from benchmarks.drives import six_drives
 from benchmarks.nodes import NODES
-from benchmarks.report import load, plot, put_into, table
+from benchmarks.report import LeftOut, load, plot, put_into, table
 from benchmarks.rows import ROWS, Row, Turn, with_needed
 
 DEFAULT: dict[str, type[Contender]] = ALL | {"raw": RawDrives}
@@ -114,9 +115,12 @@ def main() -> None:
                     print(f"  {result['row']}: {_shown(result)}", file=sys.stderr)
     values, units = load(options.results)
     text = table(values, units)
-    put_into(options.document, text)
     print(text)
-    plot(values, units, options.plot)
+    for part in (partial(put_into, options.document, text), partial(plot, values, units, options.plot)):
+        try:
+            part()
+        except LeftOut as why:
+            print(why, file=sys.stderr)
 
 
 if __name__ == "__main__":

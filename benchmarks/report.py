@@ -12,6 +12,10 @@ Values = dict[tuple[str, str], list[float]]
 """(row, contender) → one figure per round."""
 
 
+class LeftOut(Exception):
+    """A part of the report that can't be made here, in one line."""
+
+
 BEGIN, END = "<!-- make bench writes from here -->", "<!-- make bench writes to here -->"
 
 
@@ -50,22 +54,29 @@ def table(values: Values, units: dict[str, str]) -> str:
 
 
 def put_into(document: Path, text: str) -> None:
-    """Exchange what stands between the two markers of a document."""
-    before, _, rest = document.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
+    """Exchange what stands between the two markers of a document. Raises LeftOut, with nothing changed."""
+    try:
+        before, begin, rest = document.read_text().partition(BEGIN)
+    except OSError as error:
+        raise LeftOut(f"the table is not put into {document}: {error.strerror}") from error
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise LeftOut(f"the table is not put into {document}: it has no line {BEGIN!r}, or none {END!r} behind it")
     document.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
 
 
 def plot(values: Values, units: dict[str, str], path: Path) -> None:
-    """Each contender's median in every row, as a share of that of ecfs, on a logarithmic scale."""
-    import matplotlib
-
+    """Each contender's median in every row, as a share of that of ecfs, on a logarithmic scale. Raises LeftOut."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise LeftOut('the plot is left out: matplotlib is not installed (pip install "ecfs[bench]")') from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = [row for row in units if ("ecfs", row) in {(contender, row) for row, contender in values}]
+    rows = [row for row in units if values.get((row, "ecfs"))]
     others = [name for name in dict.fromkeys(contender for _, contender in values) if name != "ecfs"]
-    figure, axes = pyplot.subplots(figsize=(9, 1 + 0.34 * len(rows)))
+    figure, axes = pyplot.subplots(figsize=(10, 1.5 + 0.3 * len(rows)))
     for place, name in enumerate(others):
         shares = {
             number: _share(values, row, name, units[row])
@@ -73,18 +84,25 @@ def plot(values: Values, units: dict[str, str], path: Path) -> None:
             if values.get((row, name))
         }  # fmt: skip
         axes.scatter(list(shares.values()), list(shares), label=name, marker="osD^vPX*"[place % 8], s=36, alpha=0.8)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
     axes.set_yticks(range(len(rows)), rows)
     axes.invert_yaxis()
-    axes.grid(axis="x", alpha=0.3)
-    axes.set_xlabel("ecfs is this many times as fast (right of the line: ecfs is faster)")
-    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    axes.xaxis.set_major_formatter("{x:g}×")
+    axes.set_xlabel("right of the line ecfs is better, so many times")
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.4, 1), ncols=4)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    try:
+        figure.savefig(path, dpi=110)
+    except OSError as error:
+        raise LeftOut(f"the plot is left out: {path}: {error.strerror}") from error
+    finally:
+        pyplot.close(figure)
 
 
 def _share(values: Values, row: str, name: str, unit: str) -> float:
     ours, theirs = statistics.median(values[row, "ecfs"]), statistics.median(values[row, name])
-    return theirs / ours if unit == "ms" else ours / theirs
+    less_is_better = unit == "ms" or row.endswith(("per byte", "of the writes"))
+    return theirs / ours if less_is_better else ours / theirs

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as command
 from benchmarks.contenders import ROOT
-from benchmarks.report import BEGIN, END, load, plot, put_into, table
+from benchmarks.report import BEGIN, END, LeftOut, load, plot, put_into, table
 from benchmarks.rows import ROWS, with_needed
 
 
@@ -45,9 +46,23 @@ def test_the_document_has_a_place_for_the_table() -> None:
     assert text.index(BEGIN) < text.index(END)
 
 
-def test_plot_is_an_image(results: Path, tmp_path: Path) -> None:
-    plot(*load(results), tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+def test_a_document_without_a_place_for_the_table_is_left_as_it_is(tmp_path: Path) -> None:
+    document = tmp_path / "document"
+    with pytest.raises(LeftOut, match="No such file"):
+        put_into(document, "| new |\n")
+    document.write_text(f"{END} before {BEGIN}")
+    with pytest.raises(LeftOut, match="has no line"):
+        put_into(document, "| new |\n")
+    assert document.read_text() == f"{END} before {BEGIN}"
+
+
+def test_plot_is_an_image_or_one_line_says_what_is_missing(results: Path, tmp_path: Path) -> None:
+    if find_spec("matplotlib") is None:  # only `make bench` installs it
+        with pytest.raises(LeftOut, match="matplotlib is not installed"):
+            plot(*load(results), tmp_path / "plot.png")
+    else:
+        plot(*load(results), tmp_path / "plot.png")
+        assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_row_brings_those_it_needs_before_it() -> None:

@@ -36,6 +36,9 @@ class RawDrives(Contender):
     def stop(self) -> None:
         self._threads.shutdown()
 
+    def lose_two(self) -> None:
+        """Nothing to do: the rows behind it leave those drives alone or write them anew."""
+
     def figure(self, row: str, mib: int, files: int) -> float:
         """The ceiling of a row. Raises Unsupported."""
         if row in ("seq_write", "seq_write_degraded"):

@@ -6,7 +6,6 @@ import functools
 import os
 import random
 import shutil
-import subprocess
 import sysconfig
 import time
 from collections.abc import Iterator
@@ -207,18 +206,14 @@ def scrub(turn: Turn) -> float:
 def read_beside_scrub(turn: Turn) -> float:
     """Random cold reads of 4 KiB while a scrub runs, compared with the same without it."""
     alone = _random_reads(turn)
-    scrubbing = turn.contender.start_scrub()
+    turn.contender.start_scrub()
     try:
         beside = _random_reads(turn)
+        if not turn.contender.is_scrubbing():
+            raise OSError("the scrub ended before the reads: take a larger file (--mib)")
     finally:
-        stop(scrubbing)
+        turn.contender.stop_scrub()
     return 100 * beside / alone
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-    process.wait(60)
 
 
 def _random_reads(turn: Turn, count: int = 1000) -> float:

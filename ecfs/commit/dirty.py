@@ -73,11 +73,6 @@ class DirtyFile:
         self._starts[first:at] = kept_starts
         self._runs[first:at] = kept_runs
 
-    def overlay(self, offset: int, into: bytearray) -> None:
-        """Copy what is dirty in [offset, offset + len(into)) over `into`."""
-        for start, piece in self.pieces(offset, offset + len(into)):
-            into[start - offset : start - offset + len(piece)] = piece
-
     def pieces(self, lo: int, hi: int) -> Iterator[Run]:
         """Copies of the dirty bytes in [lo, hi), in order."""
         at = max(bisect_right(self._starts, lo) - 1, 0)
@@ -126,14 +121,6 @@ class Dirty:
     def __init__(self) -> None:
         self.total = 0
         self._files: dict[int, DirtyFile] = {}
-
-    def __contains__(self, ino: int) -> bool:
-        return ino in self._files
-
-    @property
-    def runs(self) -> int:
-        """How many extents sealing everything would write, at most some more."""
-        return sum(map(len, self._files.values()))
 
     def file(self, ino: int) -> DirtyFile | None:
         return self._files.get(ino)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ecfs.errors import CorruptError
-from ecfs.geometry import Geometry, block_count, counter_of
+from ecfs.geometry import Geometry, counter_of
 from ecfs.shard import ShardHeader, shard_key
 
 
@@ -39,11 +39,6 @@ class StripeFact:
     def fragment_length(self) -> int:
         """Data bytes of each shard."""
         return self.geometry.fragment_length(self.length)
-
-    @property
-    def blocks(self) -> int:
-        """Checksummed blocks of each shard."""
-        return block_count(self.fragment_length)
 
     def check_header(self, header: ShardHeader, pool_id: bytes, index: int) -> None:
         """Check that a valid header is that of shard `index` of this very stripe in this pool.

@@ -38,11 +38,6 @@ class EncodedStripe:
         """What `Drive.put` is given for shard `index`; not copied."""
         return [self.headers[index], self.fragments[index]]
 
-    @property
-    def shard_length(self) -> int:
-        """Bytes of each shard on its drive."""
-        return len(self.headers[0]) + len(self.fragments[0])
-
 
 def encode_stripe(
     pool_id: bytes, codec: Codec, stripe_id: int, space: str, geometry: Geometry, payload: bytes

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import stat
 from collections.abc import Awaitable, Callable
+from functools import partial
 from random import Random
 from typing import TypeVar
 
@@ -26,6 +27,8 @@ from tests.sim.world import Mount, World
 T = TypeVar("T")
 NAMES = [b"a", b"b", b"c", b"d"]
 XATTRS = [b"user.one", b"user.two"]
+RESERVED = 40_000
+"""Bytes that one step reserves, at most."""
 SIZES = [1, 100, 1500, 1500, 9000, 40_000, 150_000]
 LARGEST = 400_000
 
@@ -218,6 +221,21 @@ class Client:
             offset = 0
         call = self.mount.fs.files.write(fh, offset, data)
         await self._change("write", call, lambda: self.model.write(fh, offset, data))
+
+    async def do_reserve(self, step: Step) -> None:
+        """As posix_fallocate(3): a NUL at the end of each 4 KiB that is not there yet, or holds one already."""
+        ino = self._file(step.a)
+        if ino is not None and (fh := await self._open(ino)) is not None:
+            size = len(self.model.nodes[ino].data)
+            begin = min(size - size // (1 + step.b % 3), LARGEST - RESERVED)
+            try:
+                for at in range(begin + 4095, begin + 1 + step.c % RESERVED, 4096):
+                    if self.model.read(fh, at, 1) in (b"", b"\0"):
+                        call = self.mount.fs.files.write(fh, at, b"\0")
+                        await self._change("write", call, partial(self.model.write, fh, at, b"\0"))
+            finally:
+                if fh in self.model.handles:
+                    await self._release(fh)
 
     async def do_read(self, step: Step) -> None:
         fh, ino = self._handle(step.a), self._file(step.a)

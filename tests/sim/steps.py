@@ -25,7 +25,7 @@ class Step:
 FILE_OPERATIONS = {
     "create": 6, "write": 16, "truncate": 2, "mkdir": 3, "symlink": 1, "fifo": 1, "link": 2, "unlink": 4, "rmdir": 1,
     "rename": 3, "exchange": 1, "noreplace": 1, "set_xattr": 2, "remove_xattr": 1, "chmod": 1, "open": 2, "close": 2,
-    "read": 6, "fsync": 5, "idle": 2, "df": 1,
+    "read": 6, "fsync": 5, "idle": 2, "df": 1, "reserve": 1,
 }  # fmt: skip
 HOUSEKEEPING = {"checkpoint": 1, "compact": 2, "pack": 1, "breeze": 1, "calm": 1, "status": 2}
 ENDINGS = {"crash": 1, "kill": 1, "remount": 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+from ecfs.geometry import block_count
 from ecfs.shard import build_header, parse_header
 from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.writer import encode_stripe
@@ -22,7 +23,7 @@ def damage(pool: Pool, fact: StripeFact, index: int, kind: str) -> None:
     elif kind == "header":
         pool.flip(fact, index, 70)
     elif kind == "every block":
-        for number in range(fact.blocks):
+        for number in range(block_count(fact.fragment_length)):
             pool.flip(fact, index, 4096 + number * BLOCK)
     elif kind == "cut off":
         drive.shards[fact.key] = drive.shards[fact.key][:4096]

@@ -23,7 +23,7 @@ def test_every_shard_is_sound_and_fits_to_the_row(k, m, length):
     headers = [verify_shard(shard) for shard in shards]
     for index, header in enumerate(headers):
         encoded.fact.check_header(header, POOL_ID, index)
-        assert len(shards[index]) == encoded.shard_length
+        assert len(shards[index]) == DATA_OFFSET + encoded.fact.fragment_length
     crcs = [header.block_crcs for header in headers[:k]]
     assert encoded.fact.content_hash == content_hash(length, k, crcs)
     assert b"".join(shard[DATA_OFFSET:] for shard in shards[:k])[:length] == payload

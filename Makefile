@@ -41,7 +41,7 @@ sim: $(TEST_READY) ## replay one simulated history: make sim SEED=7 MIX=everythi
 BRANCHES := $(BIN)/coverage run --parallel-mode --source=ecfs.commit,ecfs.journal,ecfs.stripes,ecfs.heal
 
 branches: $(TEST_READY) ## which branches simulator and crash tests reach: make branches SEEDS=20 (hours)
-	@for mix in broken everything harmed tight rivals crashes; do \
+	@for mix in broken everything harmed lapses tight rivals crashes; do \
 		$(BRANCHES) -m tests.sim --seed $(SEED) --seeds $(SEEDS) --steps $(STEPS) --mix $$mix || exit 1; done
 	@$(BRANCHES) -m pytest -q tests/crash tests/sim/test_histories.py
 	@$(BIN)/coverage combine --quiet

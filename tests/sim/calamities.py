@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from ecfs import shard
-from ecfs.errors import EcfsError
+from ecfs.errors import EcfsError, StalledError
 from ecfs.fs.filesystem import FileSystem
 from ecfs.journal import record
 from ecfs.meta import cross_check
-from tests.sim.history import History, Violation, difference, read_tree
+from tests.sim.history import SOMEBODY, History, Violation, difference, read_tree
+from tests.sim.model import ROOT
 from tests.sim.store import put_images, take_images
 from tests.sim.world import Mount, World
 
@@ -73,6 +75,9 @@ class Calamities:
         before = take_images(self.world.stores)
         async with self.world.looked_at() as fs:
             self.history.recovered(await read_tree(fs), "a look for reading only")
+            with suppress(StalledError):
+                await fs.namespace.create(ROOT, b"x", 0o600, SOMEBODY, exclusive=True)
+                raise Violation("a pool that was opened for reading only let itself be changed")
         self._same(before)
 
     async def too_few(self) -> None:

@@ -75,7 +75,7 @@ class Driver:
     async def _life(self) -> None:
         if self.world.chance.random() < 0.3:
             await self._look_and_die()
-        if self.world.chance.random() < 0.3:
+        if self.world.chance.random() < (0.2 if self.world.suspects or self.world.brittle else 0.6):
             await self.calamities.happen()
         cut = await self._until_it_ends(self._mount_and_work)
         if cut:

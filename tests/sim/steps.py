@@ -73,6 +73,18 @@ EVERYTHING = mixed(
 )
 
 
+LAPSES = mixed(
+    (FILE_OPERATIONS, 0.55),
+    (HOUSEKEEPING, 0.05),
+    (ENDINGS, 0.1),
+    (HEALING, 0.05),
+    ({"mend": 1}, 0.1),
+    (BEYOND, 0.1),
+    ({"forge": 2, "scatter": 1, "unmount": 1, "prune": 1}, 0.05),
+)
+"""Mended again and again: only then may happen what goes beyond the budget, and calamities between short lives."""
+
+
 def make_steps(seed: int, count: int, mix: Mix) -> list[Step]:
     chance = Random(f"steps {seed}")
     kinds, weights = list(mix), list(mix.values())
@@ -98,6 +110,7 @@ MIXES = {
     "busy": BUSY,
     "crashes": CRASHES,
     "harmed": HARMED,
+    "lapses": LAPSES,
     "everything": EVERYTHING,
     "rivals": RIVALS,
     "tight": TIGHT,

@@ -42,7 +42,9 @@ SMALL = Settings(
     stripes_in_flight=2,
     compact_slack=1 << 16,
     pack_inline_at=4096,
-    commit_rows=200,
+    commit_rows=60,
+    dirty_limit=1 << 18,
+    sealed_limit=1 << 19,
 )
 """Everything happens after a few operations instead of a few thousand."""
 
@@ -252,7 +254,12 @@ class World:
         """A process that opens the pool for reading only, as `ecfs status` and `ecfs get` do."""
         drives = [self.wrapped(self.handle(place)) for place in self.places]
         opened = await open_pool(
-            drives, pool_id=self.pool_id, clock=self.clock, scratch=self.scratch, settings=self.settings, read_only=True
+            drives,
+            pool_id=self.pool_id,
+            clock=self.clock,
+            scratch=self.scratch,
+            settings=replace(self.settings or SMALL, read_only=True),
+            read_only=True,
         )
         opened.in_thread = in_line
         try:

@@ -18,6 +18,8 @@ from typing import Any
 
 import trio
 
+from ecfs.fuse_init import Introduction
+
 TURN = 16
 """Requests taken in a row before other tasks run."""
 PATIENCE_S = 60e-6
@@ -79,6 +81,7 @@ class PollFirst:
         """The socket by which threads wake trio; -1 if it is not known."""
         self._runnable: Callable[[], int] = _count_runnable
         self._closing = False
+        self._introduction: Introduction | None = None
 
     def notify_closing(self, fd: int) -> None:
         self._closing = True
@@ -103,6 +106,12 @@ class PollFirst:
     async def wait_readable(self, fd: int) -> None:
         if fd != self._fd:
             self._watch(fd)
+            self._introduction = Introduction.begin(fd)
+            if self._introduction is not None:
+                return  # libfuse has something to read
+        elif self._introduction is not None:
+            self._introduction.finish()
+            self._introduction = None
         poll = self._poll
         self._taken += 1
         if self._taken >= TURN:

@@ -58,9 +58,9 @@ class Changes:
 
     @property
     def nothing(self) -> bool:
-        """What the kernel asks for before a write, or at chown(2) to -1 and -1 by the owner, or by a stranger.
+        """What the kernel asks for before a write to a setuid or setgid file, or at chown(2) to -1 and -1 by anybody.
 
-        setgid may have to go: for a write, `Files.write` sees to it; a stranger changes nothing.
+        The bits have to go (`fuse_init`). The two look the same: when a stranger writes, `Files.write` sees to it.
         """
         return self == Changes(caller=self.caller)
 
@@ -96,13 +96,15 @@ class AttributeOperations:
     async def set(self, ino: int, changes: Changes) -> Attributes:
         """chmod, chown, truncate, utimensat, in any combination, as one change.
 
-        Raises ESTALE, EISDIR, EINVAL, EFBIG.
+        Raises ESTALE, EISDIR, EINVAL, EFBIG, EPERM.
         """
         if changes.size is not None:
             check_file_end(changes.size)
         await self._core.data.admit(0, deleting=changes.size is not None)
         with self._core.change():
             inode = self._core.inode(ino)
+            if changes.nothing and self._is_foreign(inode, changes.caller):
+                raise FsError(errno.EPERM, "a stranger can't take setuid and setgid away by chown")
             now = self._core.clock.wall_ns()
             columns = _owner_and_mode(inode, changes) | _times(changes, now)
             if changes.size is not None:
@@ -114,6 +116,11 @@ class AttributeOperations:
         if changes.size is not None:
             self._core.handles.wrote(ino, self._core.data.failures)
         return self.get(ino)
+
+    def _is_foreign(self, inode: Inode, caller: Caller) -> bool:
+        """Whether what would take the bits away is a stranger's chown, and not his write: for that he has it open."""
+        loses = stat.S_ISREG(inode.mode) and without_setid(inode, caller) != inode.mode
+        return loses and caller.uid not in (0, inode.uid) and not self._core.handles.is_open(inode.ino)
 
     def _resize(self, inode: Inode, size: int) -> None:
         if stat.S_ISDIR(inode.mode):
@@ -130,7 +137,7 @@ def _owner_and_mode(inode: Inode, changes: Changes) -> dict[str, int]:
     if changes.mode is not None:
         mode = stat.S_IFMT(inode.mode) | stat.S_IMODE(changes.mode)
     chowned = changes.uid is not None or changes.gid is not None
-    chowned = chowned or (changes.nothing and changes.caller.uid == inode.uid)
+    chowned = chowned or (changes.nothing and changes.caller.uid in (0, inode.uid))
     rewritten = changes.size is not None and not changes.caller.privileged
     if (chowned or rewritten) and stat.S_ISREG(mode):
         mode = without_setid(inode._replace(mode=mode), changes.caller)

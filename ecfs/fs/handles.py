@@ -87,6 +87,9 @@ class Handles:
         """Whether the inode must stay although no name leads to it."""
         return ino in self._uses or ino in self._lookups
 
+    def is_open(self, ino: int) -> bool:
+        return ino in self._uses
+
     @property
     def open_count(self) -> int:
         return len(self._open)

@@ -15,7 +15,7 @@ import trio
 from ecfs.clock import SystemClock
 from ecfs.errors import StalledError
 from ecfs.fs.filesystem import FileSystem, add_root
-from ecfs.fuse import EcfsOperations, fuse_options, mount_fuse, run_fuse, stop_fuse, unmount_fuse
+from ecfs.fuse import REQUESTS, EcfsOperations, fuse_options, mount_fuse, run_fuse, stop_fuse, unmount_fuse
 from ecfs.geometry import Geometry
 from ecfs.meta import Database
 from tests.unit.fs.fake_data import FakeData
@@ -52,6 +52,10 @@ class Commands:
 
     def inodes(self) -> str:
         return str(self._db.names.counts()[0])
+
+    def asked(self) -> str:
+        """How often the kernel asked for an extended attribute."""
+        return str(REQUESTS["getxattr"].count)
 
     def stop(self) -> str:
         stop_fuse()

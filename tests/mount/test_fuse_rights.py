@@ -80,9 +80,6 @@ def touched(path: str, ns: tuple[int, int] | None = None) -> None:
     os.utime(path, ns=ns) if ns else os.utime(path)
 
 
-KNOWN = {("chown to nobody else", 0o2745, "stranger")}
-"""Differences that docs/LIMITS.md names."""
-
 Operation = Callable[[], object]
 """In a folder as `arranged_file` or `arranged_folder` left it."""
 
@@ -208,7 +205,7 @@ def differences(name: str, plain: Path, tested: Path) -> Iterator[str]:
                 outcome(operation, who, arranged(base / f"{mode:o} {person}", arrange, mode))
                 for base in (plain, tested)
             )
-            if should != is_ and (name, mode, person) not in KNOWN:
+            if should != is_:
                 yield f"{mode:o}, {person}: {is_}, should be {should}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 
 import pytest
@@ -47,12 +48,22 @@ async def test_setgid_without_group_execution_stays_for_members_only(world: Worl
     assert stat.S_IMODE(world.stat(ino).mode) == after
 
 
-@pytest.mark.parametrize(("owner", "after"), [(1000, 0o745), (1003, 0o2745)])
-async def test_chown_to_nobody_else_is_only_the_owners(world: World, owner: int, after: int) -> None:
+@pytest.mark.parametrize(("caller", "after"), [(ALICE, 0o745), (ROOT, 0o2745)])
+async def test_chown_to_nobody_else_takes_the_bits_as_chown_does(world: World, caller: Caller, after: int) -> None:
     ino = await world.file(b"a", mode=0o2745)
-    await world.fs.attributes.set(ino, Changes(uid=owner, gid=7, caller=ROOT))
-    changed = await world.fs.attributes.set(ino, Changes(caller=ALICE))
+    await world.fs.attributes.set(ino, Changes(uid=1000, gid=7, caller=ROOT))
+    changed = await world.fs.attributes.set(ino, Changes(caller=caller))
     assert stat.S_IMODE(changed.mode) == after
+
+
+async def test_chown_to_nobody_else_is_not_for_strangers(world: World) -> None:
+    """The kernel asks for the same before a stranger's write, for which he has the file open."""
+    ino = await world.file(b"a", mode=0o2745)
+    await world.fs.attributes.set(ino, Changes(uid=1003, gid=7, caller=ROOT))
+    with fails(errno.EPERM):
+        await world.fs.attributes.set(ino, Changes(caller=ALICE))
+    await world.fs.files.open(ino, os.O_WRONLY, ALICE)
+    assert stat.S_IMODE((await world.fs.attributes.set(ino, Changes(caller=ALICE))).mode) == 0o2745
 
 
 async def test_chown_leaves_a_directorys_bits_alone(world: World) -> None:

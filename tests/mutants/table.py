@@ -294,8 +294,8 @@ FAULTS = [
     Fault(
         "what was rebuilt is not compared with the row",
         "ecfs/stripes/rebuild.py",
-        "        return encoded if encoded.fact == fact else None",
-        "        return encoded",
+        "        return content_hash(fact.length, fact.geometry.k, crcs) == fact.content_hash",
+        "        return bool(content_hash(fact.length, fact.geometry.k, crcs))",
         STRIPES,
     ),
     # ---- opening (R1, R7, R8, R9, R11)

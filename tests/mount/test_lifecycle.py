@@ -72,7 +72,7 @@ def test_the_kernel_may_read_ahead(pool: Pool) -> None:
     device = pool.mnt.stat().st_dev
     setting = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
     if os.access(setting, os.W_OK):
-        assert int(setting.read_text()) == 2048
+        assert int(setting.read_text()) == 4096
 
 
 def test_a_dead_mount_is_cleared_by_the_next_one(pool: Pool) -> None:

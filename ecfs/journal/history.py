@@ -9,8 +9,8 @@ from ecfs.drive.base import Drive
 from ecfs.errors import CorruptError, DriveError, HistoryGapError, ShardCorruptError, ShardMissingError
 from ecfs.journal.chain import Base, walk
 from ecfs.journal.opened import OpenedPool
-from ecfs.journal.record import Record, RecordHead, frame
-from ecfs.journal.segments import Collected, collect, fetch
+from ecfs.journal.record import RecordHead, frame
+from ecfs.journal.segments import Collected, collect, fetch_some
 from ecfs.journal.shown import shown_seq
 from ecfs.journal.superblock import decode_superblock
 
@@ -95,15 +95,11 @@ def _copied(pool: OpenedPool, tape: int, collected: Collected) -> Copied:
 async def _append(pool: OpenedPool, tape: int, drive: Drive, collected: Collected, lacking: list[RecordHead]) -> None:
     drives = {m.slot: m.drive for m in pool.members.up() if m.drive is not None} | {tape: drive}
     for heads in _in_handfuls(lacking):
-        records = [await _fetched(collected, head, drives) for head in heads]
+        try:
+            records = await fetch_some(collected, heads, drives)
+        except CorruptError as error:
+            raise HistoryGapError(str(error)) from error
         await pool.segments.append(tape, drive, records[-1], b"".join(map(frame, records)))
-
-
-async def _fetched(collected: Collected, head: RecordHead, drives: dict[int, Drive]) -> Record:
-    try:
-        return await fetch(collected, head, drives)
-    except CorruptError as error:
-        raise HistoryGapError(str(error)) from error
 
 
 def _in_handfuls(heads: Sequence[RecordHead]) -> Iterator[list[RecordHead]]:

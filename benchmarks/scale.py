@@ -23,7 +23,7 @@ import trio
 
 from benchmarks.report import cell
 from benchmarks.shell import drop_caches, run, settle
-from benchmarks.workloads import BLOCK, create_files, noise, timed
+from benchmarks.workloads import BLOCK, create_files, noise, opened, timed
 from ecfs.clock import SystemClock
 from ecfs.fs.caller import Caller
 from ecfs.fs.filesystem import FileSystem
@@ -38,6 +38,7 @@ SIZE = 512
 PER_DIRECTORY = 1000
 SAMPLE = 2000
 """Files of one measurement."""
+SYNCED = 300
 ECFS = Path(__file__).parents[1] / ".venv" / "bin" / "ecfs"
 
 
@@ -165,20 +166,31 @@ def read_scattered(pool: Pool, rng: random.Random) -> float:
     return PER_DIRECTORY / timer.seconds
 
 
+def commits(pool: Pool, rng: random.Random) -> float:
+    """4 KiB written and synced: what a commit costs must not depend on what else is in the pool."""
+    data = noise(BLOCK)
+    with opened(pool.root / f"log{rng.randrange(1 << 40)}", os.O_WRONLY | os.O_CREAT) as descriptor, timed() as timer:
+        for number in range(SYNCED):
+            os.pwrite(descriptor, data, number * BLOCK)
+            os.fsync(descriptor)
+    return SYNCED / timer.seconds
+
+
 MEASURES: dict[str, tuple[Callable[[Pool, random.Random], float], int]] = {
     "create": (create, SAMPLE),
     "stat cold": (stat_cold, SAMPLE),
     "read cold": (read_cold, PER_DIRECTORY),
     "read scattered cold": (read_scattered, PER_DIRECTORY),
+    "write+fsync": (commits, SYNCED),
 }
-"""With the number of files of each."""
+"""With the number of files, or of writes, of each."""
 
 
-def list_wide(pool: Pool) -> float:
-    """Seconds of `ls -l` in the wide directory."""
+def list_wide(pool: Pool, *options: str) -> float:
+    """Seconds of `ls` in the wide directory. With -l it asks twice more for each file, for its label and its ACL."""
     drop_caches()
     with timed() as timer:
-        run("ls", "-l", pool.root / "wide")
+        run("ls", *options, pool.root / "wide")
     return timer.seconds
 
 
@@ -202,10 +214,11 @@ def _measure(pools: list[Pool], rounds: int) -> None:
         for name, (work, count) in MEASURES.items():
             for pool in pools:
                 before = pool.cpu_s()
-                found[f"{name} files/s"][pool.base].append(work(pool, rng))
+                found[f"{name} /s"][pool.base].append(work(pool, rng))
                 found[f"{name} µs of the daemon's CPU"][pool.base].append(1e6 * (pool.cpu_s() - before) / count)
     for pool in pools:
-        found["ls -l of the wide directory s"][pool.base].append(list_wide(pool))
+        found["ls of the wide directory s"][pool.base].append(list_wide(pool))
+        found["ls -l of the wide directory s"][pool.base].append(list_wide(pool, "-l"))
         found["RSS at the end MiB"][pool.base].append(pool.rss_mib())
         found["unmount s"][pool.base].append(pool.umount())
     print("| row | " + " | ".join(pool.base.name for pool in pools) + " |\n|---|" + "--:|" * len(pools))

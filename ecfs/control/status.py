@@ -232,7 +232,7 @@ def _memory(pool: OpenedPool, engine: Engine | None, healing: Healing) -> Status
         "sealed": {"used": engine.sealed.bytes, "limit": settings.sealed_limit},
         "journal": {"used": pool.journal_bytes, "limit": settings.journal_limit},
         "inline": {"used": pool.db.files.inline_total, "limit": settings.inline_limit},
-        "cache": {"used": pool.reader.cache.blocks.used, "limit": pool.reader.cache.blocks.limit},
+        "cache": {"used": pool.reader.cache.used, "limit": pool.reader.cache.limit},
         "short": {"used": engine.sealed.kept, "limit": settings.sealed_limit},
         "stripes_waiting": {"used": len(engine.sealed), "limit": None},
         "repairs_waiting": {"used": healing.waiting, "limit": QUICK_LIMIT},

@@ -15,6 +15,8 @@ from ecfs.stripes.fact import StripeFact
 
 BLOCK_BYTES = 64 * 1024 * 1024
 HEADER_BYTES = 8 * 1024 * 1024
+STRIPE_BYTES = 17 * 1024 * 1024
+"""Four stripes of 4 MiB, as many as a few readers in order are at; never more than there is room for blocks."""
 
 _ENTRY_COST = 800
 """Bytes that an entry takes besides its data: key, dictionaries, the header's own fields. Without it, a cache full of
@@ -86,6 +88,24 @@ class StripeCache:
     def __init__(self, block_bytes: int = BLOCK_BYTES, header_bytes: int = HEADER_BYTES) -> None:
         self.blocks: StripeLru[bytes] = StripeLru(block_bytes)
         self.headers: StripeLru[ShardHeader] = StripeLru(header_bytes)
+        self.stripes: StripeLru[tuple[bytes, ...]] = StripeLru(min(block_bytes, STRIPE_BYTES))
+
+    @property
+    def used(self) -> int:
+        """Bytes of payload, and what keeping them costs."""
+        return self.blocks.used + self.stripes.used
+
+    @property
+    def limit(self) -> int:
+        return self.blocks.limit + self.stripes.limit
+
+    def stripe(self, fact: StripeFact) -> tuple[bytes, ...] | None:
+        """The k data fragments of a stripe that had to be decoded, each with the erasure library's 80 bytes."""
+        return self.stripes.get((fact.id, fact.content_hash, 0, 0))
+
+    def put_stripe(self, fact: StripeFact, fragments: tuple[bytes, ...]) -> None:
+        """Keep the k data fragments, proven by the content hash."""
+        self.stripes.put((fact.id, fact.content_hash, 0, 0), fragments, sum(map(len, fragments)))
 
     def block(self, fact: StripeFact, index: int, number: int) -> bytes | None:
         """Block `number` of shard `index`, if it is kept."""
@@ -109,3 +129,4 @@ class StripeCache:
         """Free what is kept of a stripe that is being deleted."""
         self.blocks.forget(stripe_id)
         self.headers.forget(stripe_id)
+        self.stripes.forget(stripe_id)

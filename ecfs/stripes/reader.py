@@ -134,7 +134,6 @@ class StripeReader:
         Must be called after a repair; until then the repaired shard is asked last.
         """
         self.cache.forget(stripe_id)
-        self._whole.forget(stripe_id)
         self._bad.forget(stripe_id)
 
 

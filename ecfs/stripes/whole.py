@@ -17,17 +17,17 @@ from ecfs.errors import DriveError, StripeLostError
 from ecfs.geometry import Piece
 from ecfs.shard import Buffer
 from ecfs.stripes.blocks import STREAM
-from ecfs.stripes.cache import StripeLru
 from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.reading import ReadContext
 from ecfs.stripes.rebuild import data_fragments
 
-KEPT_BYTES = 17 << 20
-"""Four stripes of 4 MiB: as many as a few readers in order are at."""
 AT_ONCE = 4
 """Stripes that are fetched at a time: 8 MiB each."""
 LATE = 10
 """Times the patience with a drive, which is made for blocks; then the blocks are asked for."""
+
+SPARE = 64 << 10
+"""Bytes that a stripe takes in the cache besides its data, at most."""
 
 Fragments = tuple[bytes, ...]
 
@@ -35,15 +35,14 @@ Fragments = tuple[bytes, ...]
 class WholeStripes:
     """What all readers of a pool share. The caller pins the stripe."""
 
-    def __init__(self, context: ReadContext, limit: int = KEPT_BYTES) -> None:
+    def __init__(self, context: ReadContext) -> None:
         self._context = context
-        self._kept: StripeLru[Fragments] = StripeLru(limit)
         self._on_their_way: dict[int, trio.Event] = {}
         self._few = trio.Semaphore(AT_ONCE)
 
     async def read(self, fact: StripeFact, pieces: Sequence[Piece], avoid: Collection[int]) -> list[Buffer] | None:
         """The bytes of each piece, verified; None if they are better read in blocks. Never fails."""
-        found = self._get(fact)
+        found = self._context.cache.stripe(fact)
         if found is None and self._is_worth_it(fact, pieces, avoid):
             found = await self._fetch_once(fact, avoid)
         if found is None:
@@ -51,15 +50,10 @@ class WholeStripes:
         starts = [(piece.index, FRAGMENT_HEADER + piece.offset, piece.length) for piece in pieces]
         return [memoryview(found[index])[start : start + length] for index, start, length in starts]
 
-    def forget(self, stripe_id: int) -> None:
-        self._kept.forget(stripe_id)
-
-    def _get(self, fact: StripeFact) -> Fragments | None:
-        return self._kept.get((fact.id, fact.content_hash, 0, 0))
-
     def _is_worth_it(self, fact: StripeFact, pieces: Sequence[Piece], avoid: Collection[int]) -> bool:
         """A long read of what must be decoded, or one that begins where a reader in order begins."""
-        if sum(piece.length for piece in pieces) < STREAM or fact.geometry.k * fact.fragment_length > self._kept.limit:
+        room = self._context.cache.stripes.limit - SPARE
+        if sum(piece.length for piece in pieces) < STREAM or fact.geometry.k * fact.fragment_length > room:
             return False
         if fact.id in self._on_their_way:
             return True
@@ -77,7 +71,7 @@ class WholeStripes:
         other = self._on_their_way.get(fact.id)
         if other is not None:
             await other.wait()
-            return self._get(fact)
+            return self._context.cache.stripe(fact)
         done = self._on_their_way[fact.id] = trio.Event()
         try:
             return await self._fetch(fact, avoid)
@@ -98,6 +92,6 @@ class WholeStripes:
                     found = await data_fragments(fact, context.access, context.pool_id, avoid=avoid, on_bad=on_bad)
                 except StripeLostError:
                     return None
-                self._kept.put((fact.id, fact.content_hash, 0, 0), found, sum(map(len, found)))
+                context.cache.put_stripe(fact, found)
                 return found
         return None

@@ -22,6 +22,8 @@ from ecfs.journal.superblock import DriveEntry, Superblock, encode_superblock
 from ecfs.meta import DriveRow, Gap, Outcome
 from ecfs.pool.identity import JOINING, MEMBER, Identity, encode_identity
 
+LOOK_S = 0.02
+"""Seconds between two looks at whether the commit is done that puts a drive into W; it takes about as long."""
 LOCK_PATIENCE_S = 0.5
 """How long to wait for the commit lock before looking again whether the engine is stalled and so keeps it."""
 
@@ -237,7 +239,7 @@ class Entrance:
                 return
             if engine.fenced:
                 raise FencedError(engine.fenced)
-            await self._ctx.pool.members.wait_change(0.1)
+            await self._ctx.pool.members.wait_change(LOOK_S)
         raise DriveUnreachableError(member.reason or "went away again", slot=arrival.slot)
 
     async def _call_it_member(self, arrival: Arrival) -> None:

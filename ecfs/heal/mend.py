@@ -30,7 +30,7 @@ from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.rebuild import check_shard, rebuild_shards
 from ecfs.stripes.writer import encode_stripe
 
-AT_ONCE = 3
+AT_ONCE = 4
 """Stripes being rebuilt at a time: 8 MiB each, while the k shards that all begin with fit together."""
 
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
+from random import Random
 
 from ecfs import shard
 from ecfs.errors import EcfsError, StalledError
 from ecfs.fs.filesystem import FileSystem
+from ecfs.geometry import counter_of
 from ecfs.journal import record
 from ecfs.meta import cross_check
 from tests.sim.history import SOMEBODY, History, Violation, difference, read_tree
@@ -42,6 +45,14 @@ def stamp(data: bytearray) -> bool:
     return True
 
 
+def forge(data: bytearray, chance: Random) -> None:
+    """Other bytes, with every checksum right."""
+    data[chance.randrange(shard.DATA_OFFSET, len(data))] ^= 1 << chance.randrange(8)
+    header = shard.parse_header(data)
+    crcs = tuple(shard.block_crcs(data[shard.DATA_OFFSET :]))
+    data[: shard.HEADER_LENGTH] = shard.build_header(replace(header, block_crcs=crcs))
+
+
 class Calamities:
     """Each kind is a method; `happen` chooses one and puts the media back as they were."""
 
@@ -54,7 +65,7 @@ class Calamities:
         kinds = [self.look]
         if not world.brittle and not world.suspects:
             kinds += [self.too_few, self.journal_rots, self.superblocks_rot, self.checkpoints_gone]
-            kinds += [self.stripes_gone, self.stripes_gone, self.newer, self.newer]
+            kinds += [self.stripes_gone, self.stripes_gone, self.newer, self.newer, self.forged]
         await self._undone(world.chance.choice(kinds))
 
     async def _undone(self, kind: Callable[[], Awaitable[None]]) -> None:
@@ -162,17 +173,53 @@ class Calamities:
         world = self.world
         key = world.chance.choice(sorted({key for place in world.places for key in world.stores[place].names}))
         places = self._with(key)[: world.chance.choice([1, world.geometry.n])]
-        files = [world.stores[place].names[key] for place in places if stamp(world.stores[place].names[key].data)]
-        stamped = [bytes(file.data) for file in files]
+        stamped = {place: bytes(file.data) for place in places if stamp((file := world.stores[place].names[key]).data)}
+        needed = True
         try:
             async with world.mounted() as mount:
                 await self._the_rest(mount)
                 await mount.healer.scrub()
                 await self._the_rest(mount)
+                needed = self._is_needed(mount, key)
         except* EcfsError as errors:
             world.done[f"newer: {what(errors)}"] += 1
-        if [bytes(file.data) for file in files] != stamped or any(key not in world.stores[p].names for p in places):
-            raise Violation(f"{key} was written by a newer ecfs, and this one changed it")
+        for place, data in stamped.items():
+            there = world.stores[place].names.get(key)
+            if needed if there is None else bytes(there.data) != data:
+                raise Violation(f"{key} on place {place} was written by a newer ecfs, and this one changed it")
+
+    def _is_needed(self, mount: Mount, key: str) -> bool:
+        """False if nothing refers to it any more: it may be deleted unread."""
+        pool = mount.engine.pool
+        if key[:2] in ("c/", "j/"):
+            return False
+        return key[:2] != "s/" or pool.db.files.live(shard.parse_key(key)[1]) > 0
+
+    async def forged(self) -> None:
+        """A parity shard with right checksums and wrong bytes, and a rotten shard of data, which it would make wrong.
+        No calamity if a scrub and a drill come before anything is read."""
+        world = self.world
+        async with world.mounted() as mount:
+            await mount.healer.scrub()  # what a crash left behind
+            stripes = [
+                row.id for row in mount.engine.db.ledger.facts(0, 1000) if mount.engine.db.files.live(row.id) > 0
+            ]
+            if not stripes:
+                return
+            stripe, k = world.chance.choice(stripes), world.geometry.k
+            forge(self._shard(stripe, k + world.chance.randrange(world.geometry.m)), world.chance)
+            data = self._shard(stripe, world.chance.randrange(k))
+            data[world.chance.randrange(shard.DATA_OFFSET, len(data))] ^= 1 << world.chance.randrange(8)
+            reports = [await mount.healer.scrub()]
+            reports += [await mount.healer.drill(restart=True) for _ in range(2)]
+            if any(report.lost for report in reports) or reports[-1].found or not reports[1].found:
+                raise Violation(f"a forged shard: {[report.findings[:3] for report in reports]}")
+            self.history.recovered(await read_tree(mount.fs), "after a drill found a forged shard")
+
+    def _shard(self, stripe: int, index: int) -> bytearray:
+        """The bytes of shard `index` of a stripe."""
+        place = self.world.places[self.world.geometry.slot_of(counter_of(stripe), index)]
+        return self.world.stores[place].raw(shard.shard_key("s", stripe))
 
     def _with(self, key: str) -> list[int]:
         return [place for place in self.world.places if key in self.world.stores[place].names]

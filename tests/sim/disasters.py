@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from random import Random
 
 import trio
 
 from ecfs.drive.memory_store import UNLIMITED
 from ecfs.errors import EcfsError, NotEnoughDrivesError, PoolFullError, StalledError, StripeLostError
-from ecfs.geometry import counter_of
-from ecfs.shard import DATA_OFFSET, HEADER_LENGTH, block_crcs, build_header, parse_header, parse_key
 from tests.sim.steps import Step
 from tests.sim.store import Image, SimStore, put_image, take_image
 from tests.sim.world import Mount, World
@@ -133,28 +130,6 @@ class Disasters:
             for place in chance.sample(world.places, chance.randint(0, world.geometry.m)):
                 if key in world.stores[place].names:
                     rot(world.stores[place], chance, key)
-
-    async def do_forge(self, step: Step, mount: Mount) -> None:
-        """A parity shard whose checksums are right and whose bytes never were; sometimes a shard of data rots, too, so
-        that it is needed."""
-        world, chance = self.world, Random(step.b)
-        if world.suspects or world.brittle or any(not (m.up and m.in_w) for m in mount.engine.pool.members):
-            return
-        keys = sorted({key for place in world.places for key in world.stores[place].names if key.startswith("s/")})
-        if not keys:
-            return
-        world.brittle = world.forged = True
-        key, k = chance.choice(keys), world.geometry.k
-        forge(self._shard(key, k + chance.randrange(world.geometry.m)), chance)
-        data = self._shard(key, chance.randrange(k))
-        if step.c % 2 and len(data) > DATA_OFFSET:
-            data[chance.randrange(DATA_OFFSET, len(data))] ^= 1 << chance.randrange(8)
-
-    def _shard(self, key: str, index: int) -> bytearray:
-        """The bytes of shard `index` of a stripe; empty if it is not there."""
-        place = self.world.places[self.world.geometry.slot_of(counter_of(parse_key(key)[1]), index)]
-        file = self.world.stores[place].names.get(key)
-        return bytearray() if file is None else file.data
 
     async def do_prune(self, step: Step, mount: Mount) -> None:
         """Somebody deleted a part of a drive: directories of shards, the journal, everything but shards (R22)."""
@@ -284,14 +259,6 @@ async def settled(mount: Mount) -> None:
         except EcfsError:
             await trio.sleep(1)
     raise AssertionError(f"commits don't go on although nothing is in their way: {mount.engine.stalled}")
-
-
-def forge(shard: bytearray, chance: Random) -> None:
-    """Other bytes, with every checksum right."""
-    if len(shard) > DATA_OFFSET:
-        shard[chance.randrange(DATA_OFFSET, len(shard))] ^= 1 << chance.randrange(8)
-        header = parse_header(bytes(shard[:HEADER_LENGTH]))
-        shard[:HEADER_LENGTH] = build_header(replace(header, block_crcs=tuple(block_crcs(shard[DATA_OFFSET:]))))
 
 
 def rot(store: SimStore, chance: Random, key: str = "") -> None:

@@ -148,8 +148,6 @@ class Healing:
                 break
         else:
             raise Violation(f"after {ATTEMPTS} scrubs there is still something to do: {report.findings[:5]}")
-        if world.forged:
-            await mount.healer.drill(restart=True)
         self._prove(mount)
         await self._drilled(mount)
         self.adopt_places(mount)
@@ -189,7 +187,7 @@ class Healing:
 
     async def _drilled(self, mount: Mount) -> None:
         """A drill comes to the same verdict, from what it reads through the drives."""
-        if self.world.forged or self.world.chance.random() < 0.5:
+        if self.world.chance.random() < 0.5:
             report = await mount.healer.drill(full=self.world.chance.random() < 0.3, restart=True)
             if report.proven != report.stripes or report.found:
                 raise Violation(f"after mending a drill says {report.findings[:3]}")

@@ -31,7 +31,7 @@ HOUSEKEEPING = {"checkpoint": 1, "compact": 2, "pack": 1, "breeze": 1, "calm": 1
 ENDINGS = {"crash": 1, "kill": 1, "remount": 1}
 HARM = {
     "vanish": 2, "come_back": 4, "reboot": 1, "wipe": 1, "rot": 3, "lie": 1, "storm": 6, "calm": 1, "save": 3,
-    "roll_back": 2, "scatter": 1, "prune": 1, "unmount": 1, "forge": 1,
+    "roll_back": 2, "scatter": 1, "prune": 1, "unmount": 1,
 }  # fmt: skip
 HEALING = {"mend": 3, "scrub": 1.5, "replace": 1.5, "drill": 0.5, "pause": 1, "mistake": 0.5}
 BEYOND = {"blackout": 1, "lights": 3, "full": 1, "roomy": 3}
@@ -80,7 +80,7 @@ LAPSES = mixed(
     (HEALING, 0.05),
     ({"mend": 1}, 0.1),
     (BEYOND, 0.1),
-    ({"forge": 2, "scatter": 1, "unmount": 1, "prune": 1}, 0.05),
+    ({"scatter": 1, "unmount": 1, "prune": 1}, 0.05),
 )
 """Mended again and again: only then may happen what goes beyond the budget, and calamities between short lives."""
 

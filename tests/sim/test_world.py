@@ -20,8 +20,7 @@ from ecfs.journal.record import parse_part
 from ecfs.journal.superblock import decode_superblock
 from ecfs.shard import verify_shard
 from tests.fuzz.targets import records, shards, superblocks
-from tests.sim.calamities import stamp
-from tests.sim.disasters import forge
+from tests.sim.calamities import forge, stamp
 from tests.sim.drive import SimDrive, Weather
 from tests.sim.faults import FAULTS, apt
 from tests.sim.history import Violation

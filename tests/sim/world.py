@@ -127,8 +127,6 @@ class World:
     brittle: bool = False
     """Something went beyond the budget for a while. Stripes written meanwhile may lack m shards, anywhere: until all
     is mended nothing more may happen."""
-    forged: bool = False
-    """A shard contradicts the others although its checksums are right: only a drill can find it."""
     done: Counter[str] = field(default_factory=Counter)
     pool_id: str = ""
     observer: Callable[[int, str, str], None] | None = None
@@ -207,7 +205,7 @@ class World:
         """Everything was mended and proven."""
         self.suspects.clear()
         self.silent.clear()
-        self.brittle = self.forged = False
+        self.brittle = False
 
     def spare(self) -> int:
         """How many more places may be missing."""

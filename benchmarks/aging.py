@@ -28,8 +28,9 @@ def aged(turn: Turn) -> Figures:
     figures = {
         "rand_write_4k ops/s": rate,
         "seq_read_cold MiB/s": read_file(path),
-        "device bytes per byte": written / PAYLOAD,
     }
+    if written:  # zfs-fuse has the bare images, where nobody counts
+        figures["device bytes per byte"] = written / PAYLOAD
     if compacted is not None:
         moved = (turn.contender.compacted() or 0.0) - compacted
         figures["compactor's % of the writes"] = 100 * moved / (PAYLOAD + moved)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,16 @@ class Contender(ABC):
     def stop_scrub(self) -> None:
         """End one that runs, if there is one."""
         raise Unsupported
+
+    def scrubbing(self) -> Callable[[], None]:
+        """Begin to verify. To be called now and then: begins again where one has ended."""
+
+        def again() -> None:
+            if not self.is_scrubbing():
+                self.start_scrub()
+
+        self.start_scrub()
+        return again
 
     def compacted(self) -> float | None:
         """Bytes that were written anew to win back space; None if it does no such thing, or does not tell."""

@@ -9,25 +9,27 @@ from collections.abc import Callable
 
 from benchmarks.drives import MIB
 from benchmarks.rows import Figures, Turn, row
-from benchmarks.workloads import BLOCK, noise, opened
+from benchmarks.workloads import BLOCK, LOOK, noise, opened
 
 COUNT = 500
 """Of each operation: p99 is the fifth from the end."""
 
 
-def percentiles(operation: Callable[[int], None], count: int = COUNT) -> tuple[float, float]:
-    """p50 and p99 of operation(0), operation(1), … in milliseconds."""
+def percentiles(operation: Callable[[int], None], meanwhile: Callable[[], object] = bool) -> tuple[float, float]:
+    """p50 and p99 of operation(0), operation(1), … in milliseconds. meanwhile: called now and then, not timed."""
     taken = []
-    for number in range(count):
+    for number in range(COUNT):
+        if number % LOOK == 0:
+            meanwhile()
         began = time.perf_counter()
         operation(number)
         taken.append((time.perf_counter() - began) * 1000)
     taken.sort()
-    return taken[count // 2], taken[count * 99 // 100]
+    return taken[COUNT // 2], taken[COUNT * 99 // 100]
 
 
-def _latencies(turn: Turn, name: str, before: Callable[[], object] = bool) -> Figures:
-    """The three operations. name: of a directory that is made for them. before: called before each."""
+def _latencies(turn: Turn, name: str, meanwhile: Callable[[], object] = bool) -> Figures:
+    """The three operations. name: of a directory that is made for them."""
     home = turn.root / name
     home.mkdir()
     data = noise(BLOCK)
@@ -51,8 +53,7 @@ def _latencies(turn: Turn, name: str, before: Callable[[], object] = bool) -> Fi
 
         figures: Figures = {}
         for what, operation in (("read 4k", read), ("create", create), ("write+fsync", sync)):
-            before()
-            figures[f"{what} p50"], figures[f"{what} p99"] = percentiles(operation)
+            figures[f"{what} p50"], figures[f"{what} p99"] = percentiles(operation, meanwhile)
         return figures
 
 
@@ -63,14 +64,8 @@ def latency(turn: Turn) -> Figures:
 
 @row("ms", "seq_write")
 def latency_scrubbing(turn: Turn) -> Figures:
-    contender = turn.contender
-
-    def scrub_again() -> None:
-        if not contender.is_scrubbing():
-            contender.start_scrub()
-
-    contender.start_scrub()
+    scrubbing = turn.contender.scrubbing()
     try:
-        return _latencies(turn, "latency-scrubbing", scrub_again)
+        return _latencies(turn, "latency-scrubbing", scrubbing)
     finally:
-        contender.stop_scrub()
+        turn.contender.stop_scrub()

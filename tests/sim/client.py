@@ -29,7 +29,7 @@ NAMES = [b"a", b"b", b"c", b"d"]
 XATTRS = [b"user.one", b"user.two"]
 RESERVED = 40_000
 """Bytes that one step reserves, at most."""
-SIZES = [1, 100, 1500, 1500, 9000, 40_000, 150_000]
+SIZES = [1, 100, 1500, 1500, 9000, 40_000, 150_000, 300_000]
 LARGEST = 400_000
 
 

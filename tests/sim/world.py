@@ -43,7 +43,7 @@ SMALL = Settings(
     compact_slack=1 << 16,
     pack_inline_at=4096,
     commit_rows=60,
-    dirty_limit=1 << 18,
+    dirty_limit=1 << 19,
     sealed_limit=1 << 19,
 )
 """Everything happens after a few operations instead of a few thousand."""

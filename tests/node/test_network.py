@@ -93,7 +93,7 @@ def test_three_nodes_out_refuse_changes_and_lose_nothing(six: tuple[Pool, Networ
         pool.until_healthy()
         deadline = time.monotonic() + 60
         while any(len(w.acknowledged) <= count for w, count in zip(workers, before, strict=True)):
-            assert time.monotonic() < deadline, "work went on by itself"
+            assert time.monotonic() < deadline, f"work goes on by itself: {report(workers)}, {workers[-1].errors[-1:]}"
             time.sleep(0.5)
     check_all(pool, workers)
     call("cp", "-a", tree, pool.mnt / "afterwards")

@@ -112,7 +112,8 @@ class Git(Worker):
         subprocess.run([*self.COMMAND, *arguments], cwd=self.folder, check=True, capture_output=True, timeout=120)
 
     def step(self, number: int) -> None:
-        (self.folder / ".git" / "index.lock").unlink(missing_ok=True)  # of a step that failed
+        for lock in (self.folder / ".git").rglob("*.lock"):  # of a step that failed and could not even remove those
+            lock.unlink(missing_ok=True)
         (self.folder / "file").write_text(f"{number}\n")
         self._git("add", "file")
         self._git("commit", "-q", "--allow-empty", "-m", str(number))

@@ -11,7 +11,7 @@ import trio
 from ecfs.clock import SystemClock
 from ecfs.commit.engine import Engine
 from ecfs.errors import NotEnoughDrivesError
-from ecfs.meta import Inode
+from ecfs.meta import Inode, Outcome
 from ecfs.stripes.writer import encode_stripe
 from tests.memory_pool import MemoryPool
 
@@ -205,3 +205,15 @@ async def test_a_commit_begins_before_memory_is_full(tmp_path: Path, autojump_cl
         with trio.fail_after(engine.pool.settings.idle_commit_s / 2):
             while not engine.committed:
                 await trio.sleep(0.001)
+
+
+async def test_rows_that_an_outcome_brought_keep_nobody_waiting(tmp_path: Path) -> None:
+    """They are of no patchset: a commit to make room for more would find nothing to do, for ever."""
+    pool = MemoryPool(tmp_path, commit_rows=10)
+    await pool.create()
+    async with pool.engine() as engine:
+        await make_file(engine)
+        await engine.record(Outcome(settings={f"tested {number}": "1" for number in range(100)}))
+        with trio.fail_after(10):
+            await write(engine, 0, data(5000))
+            await engine.sync()

@@ -187,7 +187,8 @@ async def misdirected(drive: SimDrive, call: Call[Any]) -> Any:
     result = await call.go()
     others = sorted(key for key in drive.store.names if key.startswith(("s/", "c/")) and key != call.key)
     if others and call.key is not None:
-        drive.store.names[drive.weather.chance.choice(others)].data[:] = call.data
+        # Another object, as the bytes of the old one may be on their way to a reader, who keeps them.
+        drive.store.names[drive.weather.chance.choice(others)].data = bytearray(call.data)
         drive.store.drop(call.key)
     return result
 

@@ -41,10 +41,11 @@ class Admission:
     def _is_crowded(self, size: int) -> bool:
         """Memory is bounded: dirty data, sealed stripes, and the rows of one commit. An idle engine takes anything."""
         engine, settings = self._engine, self._pool.settings
-        if engine.dirty.total + size > settings.dirty_limit or engine.sealed.bytes > settings.sealed_limit:
-            return engine.dirty.total + engine.sealed.bytes > 0 or engine.db.is_dirty()
-        # Rows that an outcome brought are of no patchset: waiting for a commit of them would never end.
-        return engine.db.changes > 2 * settings.commit_rows and engine.db.is_dirty()
+        return (
+            engine.dirty.total + size > settings.dirty_limit
+            or engine.sealed.bytes > settings.sealed_limit
+            or engine.db.changes > 2 * settings.commit_rows
+        ) and engine.dirty.total + engine.sealed.bytes + engine.db.changes > 0
 
     async def _find_room(self, size: int) -> None:
         keeper = self._engine.space_keeper

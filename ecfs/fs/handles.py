@@ -85,7 +85,7 @@ class Handles:
 
     def in_use(self, ino: int) -> bool:
         """Whether the inode must stay although no name leads to it."""
-        return ino in self._uses or ino in self._lookups
+        return self.is_open(ino) or ino in self._lookups
 
     def is_open(self, ino: int) -> bool:
         return ino in self._uses

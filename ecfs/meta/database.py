@@ -104,7 +104,7 @@ class Database:
 
     @property
     def changes(self) -> int:
-        """Rows changed in the running transaction."""
+        """Rows that the next patchset changes: what outcomes change meanwhile is of none."""
         return self._writer.total_changes() - self._rows_before
 
     def patchset_estimate(self) -> int:
@@ -172,8 +172,10 @@ class Database:
         if seq < self.outcome_seq:
             raise CorruptError(f"outcome {seq} after outcome {self.outcome_seq}")
         if outcome != _NOTHING:
+            rows = self._writer.total_changes()
             with self.atomic():
                 outcomes.apply_outcome(self.store, self.ledger, outcome)
+            self._rows_before += self._writer.total_changes() - rows
         self.outcome_seq = seq
 
     def _follow(self, patch_seq: int, *, ends: bool) -> None:

@@ -100,7 +100,7 @@ class Checkpointer:
         for member in pool.members.writable():
 
             async def write(drive: Drive, slot: int = member.slot) -> None:
-                await pool.write_superblock(pool.members[slot], drive)
+                await pool.write_superblock(slot, drive)
 
             try:
                 await self._settler.call(member, write)

@@ -7,6 +7,7 @@ copied, and the last step, from which on commits must reach the drive, contains 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 from msgspec import structs
@@ -18,7 +19,7 @@ from ecfs.heal.context import HealContext, Impatient
 from ecfs.journal.create import location_json
 from ecfs.journal.history import Copied, copy_history, copy_rest, shown_by
 from ecfs.journal.shown import FIRST_ID, with_unknown
-from ecfs.journal.superblock import DriveEntry, Superblock, encode_superblock
+from ecfs.journal.superblock import DriveEntry, Superblock
 from ecfs.meta import DriveRow, Gap, Outcome
 from ecfs.pool.identity import JOINING, MEMBER, Identity, encode_identity
 
@@ -177,7 +178,8 @@ class Entrance:
         )
 
     async def _write_superblock(self, arrival: Arrival) -> None:
-        await Impatient(arrival.drive).write_blob("superblock", encode_superblock(self._superblock(arrival)))
+        drive = Impatient(arrival.drive)
+        await self._ctx.pool.write_superblock(arrival.slot, drive, partial(self._superblock, arrival))
 
     def _superblock(self, arrival: Arrival) -> Superblock:
         ours = self._ctx.pool.superblock_for(self._ctx.pool.members[arrival.slot])

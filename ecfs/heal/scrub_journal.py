@@ -201,7 +201,7 @@ class BlobCheck:
     async def _check(self, member: Member, drive: Drive) -> None:
         job, pool = self._job, self._job.ctx.pool
         if (why := await self._superblock_flaw(member, drive)) is not None:
-            done = await job.change(member, lambda drive: pool.write_superblock(member, drive))
+            done = await job.change(member, lambda drive: pool.write_superblock(member.slot, drive))
             if why:
                 job.found("superblock", why, repaired=done, slot=member.slot)
         if why := await self._identity_flaw(member, drive):

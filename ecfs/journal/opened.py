@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,7 @@ class OpenedPool:
     """For slow calls that wait for no drive; a simulation runs them in line, so that its order of events is fixed."""
     next_stripe: int = 0
     """Counter of the next stripe id of this epoch."""
+    _superblock_turns: defaultdict[int, trio.Lock] = field(default_factory=lambda: defaultdict(trio.Lock))
 
     def superblock_for(self, member: Member) -> Superblock:
         entries = [DriveEntry(each.slot, each.url, each.drive_id) for each in self.members]
@@ -66,8 +68,16 @@ class OpenedPool:
             (self.writer.epoch, self.seq), entries, self.checkpoints[:2],
         )  # fmt: skip
 
-    async def write_superblock(self, member: Member, drive: Drive) -> None:
-        await drive.write_blob("superblock", encode_superblock(self.superblock_for(member)))
+    async def write_superblock(self, slot: int, drive: Drive, make: Callable[[], Superblock] | None = None) -> None:
+        """make: what it shall say, for a drive that is not its slot's yet; asked when the drive's turn has come.
+
+        One at a time on each drive: of two at once, a checkpoint's and that of a drive's way in, the older could be the
+        one that stays, and a directory takes a file that is exchanged under the other for somebody else's work.
+        Raises DriveError.
+        """
+        async with self._superblock_turns[slot]:
+            superblock = make() if make is not None else self.superblock_for(self.members[slot])
+            await drive.write_blob("superblock", encode_superblock(superblock))
 
     def identity_for(self, member: Member, state: str = MEMBER) -> Identity:
         return Identity(

@@ -114,7 +114,7 @@ async def settle_in(opening: Opening, pool: OpenedPool) -> None:
         try:
             await pool.write_identity(member, drive)
             if opening.superblocks.get(slot) is None or _outdated(opening, pool, slot):
-                await pool.write_superblock(member, drive)
+                await pool.write_superblock(member.slot, drive)
             await drive.prepare(epochs)
             await keep_rescue_copy(drive)
         except DriveError as error:

@@ -63,7 +63,7 @@ async def test_r09_a_superblock_that_proves_a_later_commit_refuses(pool: MemoryP
     async with pool.engine(clean=False) as engine:
         for member in engine.pool.members:
             assert member.drive is not None
-            await engine.pool.write_superblock(member, member.drive)
+            await engine.pool.write_superblock(member.slot, member.drive)
         newest = engine.pool.seq
     pool.crash()
     for slot in range(6):

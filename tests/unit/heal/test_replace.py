@@ -95,6 +95,39 @@ async def test_a_drive_on_its_way_in_is_turned_away_when_its_slot_is_replaced(
         await patient.check()
 
 
+async def test_no_two_write_the_superblock_of_a_drive_at_once(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory takes the one of two that is slower for a drive whose files somebody exchanges, and is taken down."""
+    write, under_way, most = MemoryDrive.write_blob, 0, 0
+    new = hospital.spare["new"] = MemoryStore()
+
+    async def slow(self: MemoryDrive, name: str, data: bytes) -> None:
+        nonlocal under_way, most
+        if self.store is not new or name != "superblock":
+            return await write(self, name, data)
+        under_way += 1
+        most = max(most, under_way)
+        await trio.sleep(0.5)
+        await write(self, name, data)
+        under_way -= 1
+
+    async def checkpoints() -> None:
+        while True:
+            patient.engine.request_checkpoint()
+            await patient.write(8, data(100_000, 8))
+            await trio.sleep(0.1)
+
+    async with hospital.open() as patient, trio.open_nursery() as nursery:
+        await patient.write(7, data(600_000))
+        monkeypatch.setattr(MemoryDrive, "write_blob", slow)
+        nursery.start_soon(checkpoints)
+        report = await patient.healer.replace(3, "memory:new")
+        nursery.cancel_scope.cancel()
+    assert report.exit_status == 0, report.findings
+    assert most == 1
+
+
 async def test_reading_gets_no_worse_while_a_drive_is_replaced(hospital: Hospital, autojump_clock: MockClock) -> None:
     """Two drives are away: all four others are needed, at every moment."""
     async with hospital.open() as patient:

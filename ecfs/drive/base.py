@@ -189,8 +189,8 @@ class Drive(ABC):
 
     @abstractmethod
     async def alive(self) -> None:
-        """Return if the attached place is still what its URL leads to and has its identity; raise
-        DriveUnreachableError if not. Cheap."""
+        """Return if the attached place is still what its URL leads to and has its identity and, where it has such, the
+        directories that `prepare` made; raise DriveUnreachableError if not. Cheap."""
 
     @abstractmethod
     async def space(self) -> Space: ...

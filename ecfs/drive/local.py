@@ -7,7 +7,7 @@ same path never gets half of a drive's files. Layout and fence are specified in 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -80,6 +80,8 @@ class LocalDrive(Drive):
         self._segments = Segments()
         self._syncing = trio.Lock()
         self._prepared: set[int] = set()
+        self._rooms: frozenset[int] = frozenset()
+        """Of the prepared epochs those whose directories are made."""
 
     @property
     def url(self) -> str:
@@ -128,6 +130,7 @@ class LocalDrive(Drive):
         self._exclusive = exclusive
         self._puts = Puts()
         self._prepared = set()
+        self._rooms = frozenset()
 
     async def close(self) -> None:
         root, self._root = self._root, None
@@ -163,7 +166,8 @@ class LocalDrive(Drive):
         return await self._at_place(lambda: locate(self._path))
 
     async def alive(self) -> None:
-        await self._run(_check_alive)
+        rooms = self._rooms
+        await self._run(lambda root: _check_alive(root, rooms))
 
     async def space(self) -> Space:
         return await self._run(_space)
@@ -197,6 +201,7 @@ class LocalDrive(Drive):
         self._prepared.update(epochs)
         keep = frozenset(self._prepared)
         await self._change(lambda root: local_shards.prepare(root, keep))
+        self._rooms |= keep
 
     async def put(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
         puts, generation = self._puts, self._puts.generation
@@ -388,8 +393,9 @@ def _let_go(root: Root) -> None:
     root.directory.close()
 
 
-def _check_alive(root: Root) -> None:
+def _check_alive(root: Root, rooms: Iterable[int]) -> None:
     root.check()
+    local_shards.check_rooms(root, rooms)
     if not root.has(local_create.IDENTITY):
         raise DriveUnreachableError(f"{root.path} has no identity any more: it was emptied or partly deleted")
 

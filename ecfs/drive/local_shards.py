@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 
 from ecfs.drive.held import make_directory, open_directory, read_exactly, without_zeros
@@ -16,7 +16,7 @@ from ecfs.drive.local_segments import DIRECTORY as SEGMENTS
 from ecfs.drive.local_segments import records_end
 from ecfs.drive.shards import check_whole_shard
 from ecfs.drive.translate import disk_answers
-from ecfs.errors import ShardCorruptError
+from ecfs.errors import DriveUnreachableError, ShardCorruptError
 from ecfs.shard import ShardHeader
 
 
@@ -41,6 +41,13 @@ def prepare(root: Root, epochs: Set[int]) -> None:
         finally:
             os.close(held)
     root.check()
+
+
+def check_rooms(root: Root, epochs: Iterable[int]) -> None:
+    """Raise DriveUnreachableError if one of these directories is gone: with it went shards, or room for some."""
+    for epoch in epochs:
+        if not root.has(f"s/{epoch:08x}"):
+            raise DriveUnreachableError(f"{root.path}/s/{epoch:08x} was deleted")
 
 
 def _remove_if_empty(name: str, root: int) -> None:

@@ -68,6 +68,7 @@ class MemoryDrive(Drive):
         self._exclusive = False
         self._writer: Writer | None = None
         self._sealed: set[str] = set()
+        self._rooms: set[int] = set()
         self._oldest_put: int | None = None
         """`voids` of the store when the oldest put since the last sync was made."""
 
@@ -116,6 +117,7 @@ class MemoryDrive(Drive):
     def _take(self, *, exclusive: bool) -> None:
         self._incarnation = self.store.incarnation
         self._exclusive = exclusive
+        self._rooms = set()
 
     async def close(self) -> None:
         if self.store.holder is self:
@@ -155,6 +157,8 @@ class MemoryDrive(Drive):
         with self._attached():
             if "identity" not in self.store.names:
                 raise DriveUnreachableError("has no identity any more")
+            if not self._rooms <= self.store.epochs:
+                raise DriveUnreachableError("an epoch's directory was deleted")
 
     async def space(self) -> Space:
         await self._begin("space")
@@ -198,6 +202,7 @@ class MemoryDrive(Drive):
         await self._begin("prepare")
         with self._changing():
             self.store.epochs.update(epochs)
+            self._rooms.update(epochs)
 
     async def put(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
         check_key(key)

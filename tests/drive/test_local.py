@@ -145,6 +145,15 @@ async def test_an_emptied_directory_is_not_alive(drive: LocalDrive) -> None:
         await drive.alive()
 
 
+async def test_a_directory_without_room_for_the_shards_of_an_epoch_is_not_alive(drive: LocalDrive) -> None:
+    """Empty or not: found before a put finds it, and by a scrub that has no shard there to miss."""
+    await drive.prepare([3])
+    await drive.alive()
+    (Path(drive.url) / "s" / "00000003").rmdir()
+    with pytest.raises(DriveUnreachableError, match="s/00000003 was deleted"):
+        await drive.alive()
+
+
 async def test_a_shard_deleted_before_its_sync_fails_the_sync(drive: LocalDrive) -> None:
     await drive.put(KEY, [b"data"])
     (Path(drive.url) / KEY).unlink()

@@ -311,3 +311,10 @@ async def test_a_sync_that_is_refused_voids_nothing() -> None:
 def failing_flush(operation: str, key: str) -> None:
     if operation == "sync:flush":
         raise DriveUnreachableError("fsync failed: Input/output error")
+
+
+async def test_without_room_for_the_shards_of_an_epoch_it_is_not_alive(drive: MemoryDrive) -> None:
+    await drive.alive()
+    drive.store.epochs.clear()
+    with pytest.raises(DriveUnreachableError):
+        await drive.alive()

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import trio
 
-from ecfs.errors import EcfsError
+from ecfs.errors import EcfsError, PoolFullError
 from ecfs.fs.attributes import Changes
 from ecfs.fs.errors import FsError
 from ecfs.fs.rename import Place
@@ -78,6 +78,8 @@ class Client:
         try:
             return 0, await call
         except FsError as error:
+            if error.errno == errno.ENOSPC and PoolFullError in self.world.reasons:
+                raise Refused from error  # more was reserved than the full drives have
             return error.errno, None
         except EcfsError as error:
             if not self.world.may_refuse(error):

@@ -25,7 +25,7 @@ run: $(READY) ## make a pool in ./drives if there is none, and mount it at ./mnt
 	@echo "Stop it:  $(BIN)/ecfs umount ./mnt"
 
 test: $(TEST_READY) ## run the test suite, real mounts included
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 -m "not soak and not mount"; first=$$?; $(BIN)/pytest -m "not soak and mount" && exit $$first
 
 soak: $(TEST_READY) ## run the long tests, minutes each
 	@$(BIN)/pytest -m soak --timeout 3600

@@ -20,6 +20,11 @@ from tests.unit.stripes.fakes import POOL_ID, FakeDrive, Pool, payload_of
 PAYLOAD = payload_of(600_001)
 
 
+@pytest.fixture
+def nobody_is_late():
+    """The real clock after all: a local drive has threads, for which the simulated one does not wait."""
+
+
 @pytest.fixture(params=["memory", "local"])
 async def drives(request, tmp_path):
     """Six attached drives."""

@@ -39,6 +39,11 @@ def _pages(db: Database, sql: str, chunk: int, first: int = 0) -> Iterator[list[
         first = rows[-1][0]
 
 
+def _are_numbers(*values: object) -> bool:
+    """SQLite keeps any type in any column, and damage can make one of another."""
+    return all(isinstance(value, int) for value in values)
+
+
 # ---- extents, stripes, blobs
 
 
@@ -61,6 +66,9 @@ def _newest_judged(db: Database) -> int:
 
 def _source(db: Database, newest: int, row: Row) -> Iterator[str]:
     source, total, end, stripe_length, blob_length = row
+    if not _are_numbers(source, total, end):
+        yield f"extents of {source!r} are no numbers"
+        return
     name = f"stripe {source:016x}" if source > 0 else f"inline data {-source}"
     length = stripe_length if source > 0 else blob_length
     if length is None and source <= newest:
@@ -95,6 +103,9 @@ def _extents(db: Database, chunk: int) -> Iterator[list[str]]:
 def _extent_findings(rows: list[Row]) -> Iterator[str]:
     before = (0, 0)
     for ino, offset, length, inode in rows:
+        if not _are_numbers(ino, offset, length):
+            yield f"inode {ino!r}: an extent that is no numbers"
+            continue
         if inode is None:
             yield f"inode {ino}: has an extent at {offset}, but does not exist"
         if length <= 0 or offset < 0:
@@ -108,7 +119,8 @@ def _blobs(db: Database, _chunk: int) -> Iterator[list[str]]:
     sql = """SELECT id, crc, data, EXISTS (SELECT 1 FROM extent WHERE source = -id) FROM inline WHERE id > ?
         ORDER BY id LIMIT ?"""
     for rows in _pages(db, sql, _BLOBS_PER_STEP):
-        yield [f"inline data {row[0]} fails its checksum" for row in rows if zlib.crc32(row[2]) != row[1]] + [
+        wrong = [row for row in rows if not isinstance(row[2], bytes) or zlib.crc32(row[2]) != row[1]]
+        yield [f"inline data {row[0]} fails its checksum" for row in wrong] + [
             f"inline data {row[0]} is referred to by nothing" for row in rows if not row[3]
         ]
 
@@ -129,6 +141,9 @@ def _inodes(db: Database, chunk: int) -> Iterator[list[str]]:
 
 def _inode(row: Row) -> Iterator[str]:
     ino, mode, nlink, names, subdirectories, orphan, target = row
+    if not _are_numbers(mode):
+        yield "its mode is no number"
+        return
     reachable = names > 0 or ino == ROOT_INO
     if not reachable and not orphan:
         yield "no directory names it"

@@ -74,6 +74,10 @@ DAMAGE = {
     "INSERT INTO xattr VALUES (44, x'61', x'')": ["inode 44: in table xattr, but does not exist"],
     "DELETE FROM symlink": ["inode 6: a symlink without target"],
     "INSERT INTO symlink VALUES (4, x'61')": ["inode 4: has a symlink's target, but is none"],
+    "UPDATE inode SET mode = 'x' WHERE ino = 4": ["inode 4: its mode is no number"],
+    "UPDATE extent SET length = 'x' WHERE offset = 0": ["an extent that is no numbers"],
+    "UPDATE extent SET source_offset = 'x', length = x'00' WHERE offset = 0": ["an extent that is no numbers"],
+    "UPDATE inline SET data = 'abcde'": ["fails its checksum"],
     "UPDATE inode SET size = 501 WHERE ino = 4": ["file_bytes counts 500, is 501"],
 }
 

@@ -60,7 +60,9 @@ class Changes:
     def nothing(self) -> bool:
         """What the kernel asks for before a write to a setuid or setgid file, or at chown(2) to -1 and -1 by anybody.
 
-        The bits have to go (`fuse_init`). The two look the same: when a stranger writes, `Files.write` sees to it.
+        The bits have to go (`fuse_init`), and the answer must say so: the kernel runs the file with the mode that it
+        was told last, and asks for no newer one after a write. The two look the same, but a writer has it open for
+        that.
         """
         return self == Changes(caller=self.caller)
 
@@ -118,9 +120,9 @@ class AttributeOperations:
         return self.get(ino)
 
     def _is_foreign(self, inode: Inode, caller: Caller) -> bool:
-        """Whether what would take the bits away is a stranger's chown, and not his write: for that he has it open."""
+        """Whether what would take the bits away is a stranger's chown, and not a write: for that it is open."""
         loses = stat.S_ISREG(inode.mode) and without_setid(inode, caller) != inode.mode
-        return loses and caller.uid not in (0, inode.uid) and not self._core.handles.is_open(inode.ino)
+        return loses and caller.uid not in (0, inode.uid) and not self._core.handles.may_be_written(inode.ino)
 
     def _resize(self, inode: Inode, size: int) -> None:
         if stat.S_ISDIR(inode.mode):
@@ -136,8 +138,7 @@ def _owner_and_mode(inode: Inode, changes: Changes) -> dict[str, int]:
     mode = inode.mode
     if changes.mode is not None:
         mode = stat.S_IFMT(inode.mode) | stat.S_IMODE(changes.mode)
-    chowned = changes.uid is not None or changes.gid is not None
-    chowned = chowned or (changes.nothing and changes.caller.uid in (0, inode.uid))
+    chowned = changes.uid is not None or changes.gid is not None or changes.nothing
     rewritten = changes.size is not None and not changes.caller.privileged
     if (chowned or rewritten) and stat.S_ISREG(mode):
         mode = without_setid(inode._replace(mode=mode), changes.caller)

@@ -35,7 +35,8 @@ class Files:
             raise FsError(errno.EISDIR)
         if stat.S_ISLNK(inode.mode):
             raise FsError(errno.ELOOP)
-        fh = self._core.handles.open(ino, caller=caller, failures=self._core.data.failures)
+        writing = flags & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR)
+        fh = self._core.handles.open(ino, caller=caller, failures=self._core.data.failures, writing=writing)
         if flags & os.O_TRUNC:
             await self._truncate_for(fh, ino, caller)
         return fh

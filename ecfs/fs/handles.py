@@ -17,13 +17,14 @@ from ecfs.fs.reserving import Reserving
 class Handle:
     """One open file or directory.
 
-    caller: its opener, who may or may not write to a setuid file without taking the bit away.
+    caller: its opener, who may or may not write to a setuid file without taking the bit away. writing: it may write.
     heard: the number of failed commits that this handle has reported, or that came before it was opened.
     """
 
     ino: int
     caller: Caller
     heard: int
+    writing: bool = False
     reserving: Reserving = field(default_factory=Reserving)
 
 
@@ -49,10 +50,10 @@ class Handles:
         self._lookups: dict[int, int] = {}
         self._writes: dict[int, _Writes] = {}
 
-    def open(self, ino: int, *, caller: Caller, failures: int) -> int:
+    def open(self, ino: int, *, caller: Caller, failures: int, writing: bool = False) -> int:
         """A new handle's number, never used before in this mount."""
         self._last += 1
-        self._open[self._last] = Handle(ino, caller, failures)
+        self._open[self._last] = Handle(ino, caller, failures, writing)
         self._uses[ino] = self._uses.get(ino, 0) + 1
         return self._last
 
@@ -85,10 +86,11 @@ class Handles:
 
     def in_use(self, ino: int) -> bool:
         """Whether the inode must stay although no name leads to it."""
-        return self.is_open(ino) or ino in self._lookups
+        return ino in self._uses or ino in self._lookups
 
-    def is_open(self, ino: int) -> bool:
-        return ino in self._uses
+    def may_be_written(self, ino: int) -> bool:
+        """Whether somebody has it open for writing. Looks at every handle."""
+        return any(handle.ino == ino and handle.writing for handle in self._open.values())
 
     @property
     def open_count(self) -> int:

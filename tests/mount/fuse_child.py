@@ -85,7 +85,9 @@ def main(mountpoint: str, scratch: str, *options: str) -> None:
     add_root(db, SystemClock(), uid=os.getuid(), gid=os.getgid())
     fs = FileSystem(db, data, SystemClock())
     root = os.getuid() == 0
-    mount_fuse(EcfsOperations(fs), mountpoint, fuse_options(allow_other=root, suid=root, dev=root, extra=options))
+    operations = EcfsOperations(fs, writeback="writeback" in options)
+    extra = [option for option in options if option != "writeback"]
+    mount_fuse(operations, mountpoint, fuse_options(allow_other=root, suid=root, dev=root, extra=extra))
     print("ready", flush=True)
     try:
         trio.run(serve, Commands(fs, db, data))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,6 +93,28 @@ def test_others_lose_setuid_with_a_write_when_many_went_before(
     finally:
         os.seteuid(0)
     assert path.stat().st_mode & 0o7777 == 0o711
+
+
+@pytest.mark.parametrize("opener", [STRANGER, 0], ids=["his own handle", "root's handle"])
+@pytest.mark.parametrize("options", [(), ("writeback",)], ids=["plain", "writeback"])
+def test_what_others_wrote_runs_with_their_own_rights(
+    options: tuple[str, ...], opener: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, without a look at its mode in between: the kernel goes by what it was told before the write."""
+    with fuse_mount(tmp_path, "allow_other", "suid", *options) as mounted, monkeypatch.context() as inside:
+        inside.chdir(mounted.path)
+        shutil.copy("/usr/bin/id", "id")
+        os.chmod("id", 0o4777)
+        os.seteuid(opener)
+        fd = os.open("id", os.O_WRONLY)
+        os.seteuid(STRANGER)
+        try:
+            os.pwrite(fd, b"\x7fELF", 0)
+        finally:
+            os.seteuid(0)
+            os.close(fd)
+        ran = subprocess.run(["./id", "-u"], user=STRANGER, check=True, capture_output=True, text=True)
+        assert ran.stdout == f"{STRANGER}\n"
 
 
 def test_a_write_is_one_request(mounted: Mounted) -> None:

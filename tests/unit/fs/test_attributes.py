@@ -57,13 +57,17 @@ async def test_chown_to_nobody_else_takes_the_bits_as_chown_does(world: World, c
 
 
 async def test_chown_to_nobody_else_is_not_for_strangers(world: World) -> None:
-    """The kernel asks for the same before a stranger's write, for which he has the file open."""
+    """The kernel asks for the same before a stranger's write, for which he has the file open, and runs it with the mode
+    that it is told now."""
     ino = await world.file(b"a", mode=0o2745)
     await world.fs.attributes.set(ino, Changes(uid=1003, gid=7, caller=ROOT))
     with fails(errno.EPERM):
         await world.fs.attributes.set(ino, Changes(caller=ALICE))
-    await world.fs.files.open(ino, os.O_WRONLY, ALICE)
-    assert stat.S_IMODE((await world.fs.attributes.set(ino, Changes(caller=ALICE))).mode) == 0o2745
+    await world.fs.files.open(ino, os.O_RDONLY, ALICE)
+    with fails(errno.EPERM):
+        await world.fs.attributes.set(ino, Changes(caller=ALICE))
+    await world.fs.files.open(ino, os.O_WRONLY, ROOT)
+    assert stat.S_IMODE((await world.fs.attributes.set(ino, Changes(caller=ALICE))).mode) == 0o745
 
 
 async def test_chown_leaves_a_directorys_bits_alone(world: World) -> None:

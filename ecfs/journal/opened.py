@@ -59,7 +59,7 @@ class OpenedPool:
     """For slow calls that wait for no drive; a simulation runs them in line, so that its order of events is fixed."""
     next_stripe: int = 0
     """Counter of the next stripe id of this epoch."""
-    _superblock_turns: defaultdict[int, trio.Lock] = field(default_factory=lambda: defaultdict(trio.Lock))
+    _superblock_turns: defaultdict[str, trio.Lock] = field(default_factory=lambda: defaultdict(trio.Lock))
 
     def superblock_for(self, member: Member) -> Superblock:
         entries = [DriveEntry(each.slot, each.url, each.drive_id) for each in self.members]
@@ -72,10 +72,11 @@ class OpenedPool:
         """make: what it shall say, for a drive that is not its slot's yet; asked when the drive's turn has come.
 
         One at a time on each drive: of two at once, a checkpoint's and that of a drive's way in, the older could be the
-        one that stays, and a directory takes a file that is exchanged under the other for somebody else's work.
+        one that stays, and a directory takes a file that is exchanged under the other for somebody else's work. Not on
+        each slot: the drive that is being replaced would have to wait for a new one that hangs, and pass for late.
         Raises DriveError.
         """
-        async with self._superblock_turns[slot]:
+        async with self._superblock_turns[drive.url]:
             superblock = make() if make is not None else self.superblock_for(self.members[slot])
             await drive.write_blob("superblock", encode_superblock(superblock))
 

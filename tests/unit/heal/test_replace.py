@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from ecfs.drive.memory import MemoryDrive
@@ -126,6 +127,22 @@ async def test_no_two_write_the_superblock_of_a_drive_at_once(
         nursery.cancel_scope.cancel()
     assert report.exit_status == 0, report.findings
     assert most == 1
+
+
+async def test_a_new_drive_that_hangs_holds_up_no_checkpoint_of_the_old_one(
+    hospital: Hospital, autojump_clock: MockClock
+) -> None:
+    """The old one's deadline would run meanwhile, and it would leave as late."""
+    async with hospital.open() as patient, trio.open_nursery() as nursery:
+        pool, old, new = patient.engine.pool, patient.engine.pool.members[3].drive, MemoryDrive(name="new", slot=3)
+        assert old is not None
+        hung = hospital.slow(new)
+        hung.hanging = {"write_blob"}
+        nursery.start_soon(pool.write_superblock, 3, hung.inner)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(1):
+            await pool.write_superblock(3, old)
+        nursery.cancel_scope.cancel()
 
 
 async def test_reading_gets_no_worse_while_a_drive_is_replaced(hospital: Hospital, autojump_clock: MockClock) -> None:

@@ -7,6 +7,7 @@ is simulated but the loss: `RecordedDisk` drops or tears what was not synced, an
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,6 +121,8 @@ async def one_run(folder: Path, monkeypatch: pytest.MonkeyPatch, seed: int, cuts
             nursery.cancel_scope.cancel()
     for cut in run.cuts:
         await judge(cut, folder / "scratch", chance)
+        for place in cut.places:
+            shutil.rmtree(place)  # a hundred runs of forty cuts would need more than 60 GB
     return len(run.cuts)
 
 

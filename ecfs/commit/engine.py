@@ -62,7 +62,7 @@ class Engine:
         self.settler = Settler(pool)
         self.sealer = Sealer(pool, self.dirty, self.sealed)
         self.committer = Committer(pool, self.sealed, self.sealer, self.settler)
-        self.space_keeper = SpaceKeeper(pool)
+        self.space_keeper = SpaceKeeper(pool, lambda: self.sealed.bytes + self.dirty.total)
         self.checkpointer = Checkpointer(pool, self.sealer, self.settler, self.space_keeper)
         self.reaper = Reaper(pool, self.committer.removed, self.changed)
         self.files = FileReader(pool, self.dirty, self.sealed)

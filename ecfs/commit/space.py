@@ -7,6 +7,7 @@ device share its room. What deletes, checkpoints and the compactor need is never
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -30,21 +31,27 @@ class Usable:
 
 
 class SpaceKeeper:
-    """Samples the drives' space and counts what was promised since."""
+    """Samples the drives' space and counts what was promised since.
 
-    def __init__(self, pool: OpenedPool) -> None:
+    in_memory: payload bytes that were admitted and that no drive has, or that no commit has made durable.
+    """
+
+    def __init__(self, pool: OpenedPool, in_memory: Callable[[], int] = lambda: 0) -> None:
         self._pool = pool
+        self._in_memory = in_memory
         self._promised = 0
         self._sampled: Usable | None = None
         self.image_bytes = max((c.length for c in pool.checkpoints), default=0)
 
     async def sample(self) -> None:
         """Ask every drive that is up. One that does not answer keeps its last figure."""
-        promised = self._promised
+        promised, unstored = self._promised, self._in_memory()
         async with trio.open_nursery() as nursery:
             for member in self._pool.members.up():
                 nursery.start_soon(self._sample_one, member.slot)
-        self._promised -= promised
+        # What was still in memory takes its room later. Taken for stored, it let small drives be filled to their last
+        # block, reserve and all, and then commits stalled.
+        self._promised += unstored - promised
         self._sampled = self._measure()
 
     async def _sample_one(self, slot: int) -> None:

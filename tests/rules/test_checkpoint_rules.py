@@ -201,6 +201,23 @@ async def test_r23_full_is_enospc_before_any_shard_and_deleting_makes_room(
         assert await engine.read(9, 100_000, 100_000) == data(100_000, 9)
 
 
+async def test_r23_what_is_in_memory_is_promised_still_after_a_look_at_the_drives(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    pool = await small_pool(tmp_path, 12 * MIB)
+    async with pool.engine() as engine:
+        await make_file(engine, 8)
+        await engine.space_keeper.sample()
+        before = engine.usable().free
+        await write(engine, 0, data(MIB // 4, 8), 8)
+        assert engine.dirty.total + engine.sealed.bytes >= MIB // 4
+        await engine.space_keeper.sample()
+        assert engine.usable().free <= before - MIB // 4
+        await engine.sync()
+        await engine.space_keeper.sample()
+        assert before - MIB < engine.usable().free < before
+
+
 async def test_r23_one_full_drive_is_enospc_and_nobody_is_taken_out(tmp_path: Path, autojump_clock: MockClock) -> None:
     pool = await small_pool(tmp_path, 100 * MIB)
     pool.stores[2].capacity = 8 * MIB

@@ -40,18 +40,21 @@ class SpaceKeeper:
         self._pool = pool
         self._in_memory = in_memory
         self._promised = 0
+        """Bytes in all so far."""
+        self._stored = 0
+        """Those of them that the last sample found on the drives."""
         self._sampled: Usable | None = None
         self.image_bytes = max((c.length for c in pool.checkpoints), default=0)
 
     async def sample(self) -> None:
         """Ask every drive that is up. One that does not answer keeps its last figure."""
-        promised, unstored = self._promised, self._in_memory()
+        # What is still in memory takes its room later. Taken for stored, it let small drives be filled to their last
+        # block, reserve and all, and then commits stalled.
+        stored = self._promised - self._in_memory()
         async with trio.open_nursery() as nursery:
             for member in self._pool.members.up():
                 nursery.start_soon(self._sample_one, member.slot)
-        # What was still in memory takes its room later. Taken for stored, it let small drives be filled to their last
-        # block, reserve and all, and then commits stalled.
-        self._promised += unstored - promised
+        self._stored = max(self._stored, stored)  # of several samples at once none counts twice what it found
         self._sampled = self._measure()
 
     async def _sample_one(self, slot: int) -> None:
@@ -70,16 +73,20 @@ class SpaceKeeper:
         """Payload bytes that were admitted and are not on the drives yet, as far as the last sample knows."""
         self._promised += size + DATA_OFFSET
 
+    @property
+    def _outstanding(self) -> int:
+        return self._promised - self._stored
+
     def fits(self, size: int) -> bool:
         """Whether so many payload bytes may be promised, as far as is known; asked before every change."""
-        return self._sampled is None or self._sampled.free - self._promised > size
+        return self._sampled is None or self._sampled.free - self._outstanding > size
 
     def usable(self) -> Usable | None:
         """As of the last sample, less what was promised since. None until the drives were asked for the first time."""
         sampled = self._sampled
         if sampled is None:
             return None
-        return Usable(sampled.total, max(sampled.free - self._promised, 0), sampled.kept)
+        return Usable(sampled.total, max(sampled.free - self._outstanding, 0), sampled.kept)
 
     def _measure(self) -> Usable | None:
         members = [m for m in self._pool.members.up() if m.space is not None]

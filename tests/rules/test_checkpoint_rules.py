@@ -218,6 +218,23 @@ async def test_r23_what_is_in_memory_is_promised_still_after_a_look_at_the_drive
         assert before - MIB < engine.usable().free < before
 
 
+async def test_r23_several_looks_at_the_drives_at_once_free_nothing_twice(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Each of many writers that find a pool full looks again before it is told so."""
+    pool = await small_pool(tmp_path, 12 * MIB)
+    async with pool.engine() as engine:
+        await make_file(engine, 8)
+        await write(engine, 0, data(MIB, 8), 8)
+        await engine.sync()
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(engine.space_keeper.sample)
+        free = engine.usable().free
+        await engine.space_keeper.sample()
+        assert free == engine.usable().free
+
+
 async def test_r23_one_full_drive_is_enospc_and_nobody_is_taken_out(tmp_path: Path, autojump_clock: MockClock) -> None:
     pool = await small_pool(tmp_path, 100 * MIB)
     pool.stores[2].capacity = 8 * MIB

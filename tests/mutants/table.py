@@ -556,7 +556,7 @@ FAULTS = [
     Fault(
         "R23 writes are admitted to full drives",
         "ecfs/commit/space.py",
-        "self._sampled.free - self._promised > size",
+        "self._sampled.free - self._outstanding > size",
         "self._sampled.free > -1",
         CHECKPOINTS,
     ),

@@ -24,6 +24,7 @@
     ├── PoolFullError               no room for new data; deleting still works (R23)
     ├── StripeLostError(stripe_id)  fewer than k good shards right now              exit 3
     ├── StalledError                a commit can't be finished; changes are refused (R6)
+    │   └── NoRoomError             because drives are full that it can't do without
     └── FencedError                 another writer took the pool over; for good (R2)
 
 ``fs/`` has a tree of its own for errno (``fs.errors.FsError``); ``fuse.py`` maps both.
@@ -152,6 +153,10 @@ class StripeLostError(EcfsError):
 
 class StalledError(EcfsError):
     """A commit could not be made durable and is being retried; changes are refused meanwhile (R6)."""
+
+
+class NoRoomError(StalledError):
+    """As StalledError: somebody else filled drives that every commit must reach. Room on them ends it."""
 
 
 class FencedError(EcfsError):

@@ -32,7 +32,7 @@ class Admission:
         if engine.fenced:
             raise FencedError(engine.fenced)
         if engine.stalled:
-            raise StalledError(engine.stalled)
+            raise engine.stalled_as(engine.stalled)
         if self._pool.settings.read_only:
             raise StalledError("mounted read-only")
         if len(self._pool.members.writable()) < self._pool.members.need:

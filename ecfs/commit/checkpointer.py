@@ -12,7 +12,7 @@ from ecfs.commit.sealer import Sealer
 from ecfs.commit.settle import Settler
 from ecfs.commit.space import SpaceKeeper
 from ecfs.drive.base import Drive
-from ecfs.errors import DriveError, DriveFullError, StalledError
+from ecfs.errors import DriveError, DriveFullError, NoRoomError, StalledError
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.superblock import Checkpoint
 from ecfs.pool.members import Member
@@ -87,7 +87,7 @@ class Checkpointer:
         members = self._pool.members
         holders = [m.slot for m in members.writable() if stripe.holds(m.slot, m.incarnation)]
         if len(holders) < members.need or stripe.fact is None:
-            raise StalledError(f"a checkpoint found room on {len(holders)} drives only")
+            raise NoRoomError(f"a checkpoint found room on {len(holders)} drives only")
         fact = stripe.fact
         return (fact.id, fact.length, fact.content_hash.hex(), holders)
 

@@ -14,7 +14,7 @@ from ecfs.commit.appending import Appender
 from ecfs.commit.sealed import SealedStripe, SealedStripes
 from ecfs.commit.sealer import Sealer
 from ecfs.commit.settle import Settler
-from ecfs.errors import FencedError, StalledError
+from ecfs.errors import FencedError, NoRoomError, StalledError
 from ecfs.journal.eventlog import EventLog
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.record import COMMIT, Record, compose
@@ -160,7 +160,7 @@ class Committer:
         for stripe in commit.stripes:
             if stripe.id not in dead and len(self._holders(commit, stripe)) < self._members.need:
                 stripe.full.clear()
-                raise StalledError(f"stripe {stripe.id:016x} found room on too few drives")
+                raise NoRoomError(f"stripe {stripe.id:016x} found room on too few drives")
 
     def _is_settled(self, commit: Commit, stripe: SealedStripe) -> bool:
         return all(

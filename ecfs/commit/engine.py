@@ -44,6 +44,7 @@ class Engine:
         self.failures = 0
         self.stalled = ""
         """Why commits can't be finished now; "" when they can."""
+        self.stalled_as: type[StalledError] = StalledError
         self.stalled_since_ns = 0
         self.fenced = ""
         self.committed = 0
@@ -164,7 +165,7 @@ class Engine:
         if self.fenced:
             raise FencedError(self.fenced)
         if self.stalled:
-            raise StalledError(self.stalled)
+            raise self.stalled_as(self.stalled)
 
     def _has_work(self) -> bool:
         return self.dirty.total > 0 or self.committer.has_work
@@ -297,7 +298,7 @@ class Engine:
                 await self.committer.finish(commit)
                 break
             except StalledError as error:
-                self._stall(str(error))
+                self._stall(error)
             except FencedError as error:
                 self._fence(str(error))
                 return
@@ -336,14 +337,15 @@ class Engine:
 
     def give_up(self, reason: str) -> None:
         """`run` has ended with an error: nothing becomes durable any more, and nobody may go on waiting for it."""
-        self._stall(reason)
+        self._stall(StalledError(reason))
 
-    def _stall(self, reason: str) -> None:
+    def _stall(self, error: StalledError) -> None:
+        reason = str(error)
         if not self.stalled:
             self.failures += 1
             self.stalled_since_ns = self.pool.clock.wall_ns()
             self.pool.members.note(None, "stalled", reason)
-        self.stalled = reason
+        self.stalled, self.stalled_as = reason, type(error)
         self._report_progress()
 
     def _fence(self, reason: str) -> None:

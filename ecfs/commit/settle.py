@@ -14,7 +14,7 @@ import trio
 
 from ecfs.commit.sealed import SealedStripe
 from ecfs.drive.base import Drive
-from ecfs.errors import DriveError, DriveFencedError, DriveFullError, EcfsError, FencedError, StalledError
+from ecfs.errors import DriveError, DriveFencedError, DriveFullError, EcfsError, FencedError, NoRoomError, StalledError
 from ecfs.journal.opened import OpenedPool
 from ecfs.pool.members import Member
 from ecfs.stripes.writer import encode_stripe, put_shard
@@ -155,11 +155,11 @@ class Settler:
     def no_room(self, full: Sequence[tuple[Member, DriveFullError]], what: str) -> None:
         """Drives found no room for what all of W must have: they leave. Where too few would be left, because somebody
         else filled the disk that they share, none leaves: all stay readable and the commit waits for room.
-        Raises StalledError then."""
+        Raises NoRoomError then."""
         slots = {member.slot for member, _ in full}
         left = [member for member in self._members.writable() if member.slot not in slots]
         if full and len(left) < self._members.need:
-            raise StalledError(f"no room for {what} on drives {sorted(slots)}: {full[0][1].args[0]}")
+            raise NoRoomError(f"no room for {what} on drives {sorted(slots)}: {full[0][1].args[0]}")
         for member, error in full:
             self._members.take_down(member.slot, "absent", f"no room for {what}: {error.args[0]}")
 

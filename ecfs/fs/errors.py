@@ -63,6 +63,7 @@ _ERRNO: dict[type[errors.EcfsError], dict[Use, int]] = {
     errors.PoolFullError: _NO_SPACE,
     errors.StripeLostError: _BROKEN,
     errors.StalledError: _READ_ONLY,
+    errors.NoRoomError: _NO_SPACE,
     errors.FencedError: _READ_ONLY,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from ecfs.commit.engine import Engine
-from ecfs.errors import DriveUnreachableError, PoolFullError
+from ecfs.errors import DriveUnreachableError, NoRoomError, PoolFullError
+from ecfs.fs.errors import Use, errno_of
 from ecfs.journal import segments
 from ecfs.shard import shard_key
 from tests.memory_pool import MemoryPool
@@ -242,6 +244,34 @@ async def test_r23_one_full_drive_is_enospc_and_nobody_is_taken_out(tmp_path: Pa
         await fill(engine, 8)
         await engine.sync()
         assert all(member.up and member.in_w for member in engine.pool.members)
+
+
+async def test_r23_a_disk_that_others_filled_is_enospc_until_there_is_room(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """All drives on one disk, say: none can leave, and a program should hear why its data is not durable."""
+    pool = await small_pool(tmp_path, 100 * MIB)
+    async with pool.engine() as engine:
+        await make_file(engine, 8)
+        await engine.sync()
+        await write(engine, 0, data(MIB // 2, 8), 8)
+        for store in pool.stores:
+            store.capacity = store.used
+        with pytest.raises(NoRoomError) as refused:
+            await engine.sync()
+        assert errno_of(refused.value, Use.SYNC) == errno.ENOSPC
+        with pytest.raises(NoRoomError):
+            await engine.admit(1)
+        assert await engine.read(8, 0, MIB // 2) == data(MIB // 2, 8)
+        for store in pool.stores:
+            store.capacity = 100 * MIB
+        while engine.stalled:
+            await trio.sleep(1)
+        await write(engine, MIB // 2, data(1000, 9), 8)
+        await engine.sync()
+        assert all(member.in_w for member in engine.pool.members)
+    async with pool.engine() as engine:
+        assert await engine.read(8, 0, MIB // 2) == data(MIB // 2, 8)
 
 
 async def test_space_stays_under_three_times_the_live_payload_under_overwrites(

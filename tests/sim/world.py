@@ -178,7 +178,7 @@ class World:
         return operation
 
     def may_refuse(self, error: EcfsError) -> bool:
-        return type(error) in self.reasons
+        return isinstance(error, tuple(self.reasons))
 
     # ---- the budget -------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ def test_no_answer_makes_the_kernel_stop_asking() -> None:
     [
         (errors.PoolFullError("full"), errno.EIO, errno.ENOSPC, errno.ENOSPC),
         (errors.StalledError("stalled"), errno.EIO, errno.EROFS, errno.EIO),
+        (errors.NoRoomError("full"), errno.EIO, errno.ENOSPC, errno.ENOSPC),
         (errors.FencedError("fenced"), errno.EIO, errno.EROFS, errno.EIO),
         (errors.NotEnoughDrivesError("three"), errno.EIO, errno.EROFS, errno.EIO),
         (errors.StripeLostError(1, {0: "gone"}), errno.EIO, errno.EIO, errno.EIO),

@@ -229,8 +229,8 @@ FAULTS = [
     Fault(
         "R6 a commit that failed is forgotten and the next one appended",
         "ecfs/commit/engine.py",
-        "                self._stall(str(error))\n",
-        "                self._stall(str(error))\n                break\n",
+        "                self._stall(error)\n",
+        "                self._stall(error)\n                break\n",
         COMMIT,
     ),
     Fault(

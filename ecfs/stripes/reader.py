@@ -16,6 +16,7 @@ from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.hedge import FLOOR_S, Hedge
 from ecfs.stripes.prefetch import Prefetch, Wish
 from ecfs.stripes.reading import ReadContext, Reading
+from ecfs.stripes.straight import read_straight
 from ecfs.stripes.whole import WholeStripes
 
 Part = tuple[int, int, int]
@@ -64,6 +65,9 @@ class StripeReader:
         whole = await self._whole.read(fact, pieces, avoid)
         if whole is not None:
             return whole
+        straight = await read_straight(self._context, fact, pieces, avoid)
+        if straight is not None:
+            return straight
         return (await self._read(fact, pieces, avoid)).answer(pieces)
 
     async def read_parts(

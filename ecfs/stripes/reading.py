@@ -146,24 +146,24 @@ class Reading:
             return
         async with trio.open_nursery() as nursery:
             while waiting:
-                if ask:
-                    self._ask(nursery, ask)
-                else:
+                if not ask or self._ask(nursery, ask):
                     await self._wait()
                 ask, waiting = self._step()
             nursery.cancel_scope.cancel()  # whoever is late is not needed any more
 
-    def _ask(self, nursery: trio.Nursery, ask: dict[int, list[int]]) -> None:
-        """Start the requests."""
+    def _ask(self, nursery: trio.Nursery, ask: dict[int, list[int]]) -> bool:
+        """Start the requests. False if there is more to decide, because some can't be asked."""
+        all_asked = True
         for index, rows in ask.items():
             slot = self._fact.slot_of(index)
             drive = self._context.access.readable(slot)
             if drive is None:
-                self._bad[index] = "the drive can't be read now"
+                self._bad[index], all_asked = "the drive can't be read now", False
                 continue
             request = _Request(index, sorted(rows), trio.current_time() + self._context.hedge.patience(slot))
             self._requests.add(request)
             nursery.start_soon(self._fetch, request, Source(drive, self._fact, self._context.pool_id, slot))
+        return all_asked
 
     async def _wait(self) -> None:
         """Return when there may be something to decide: all have answered, one not well, or a drive became late."""

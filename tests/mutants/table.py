@@ -292,6 +292,13 @@ FAULTS = [
         HISTORY,
     ),
     Fault(
+        "a long piece is given out though some of its blocks fail their checksums",
+        "ecfs/stripes/fetch.py",
+        "answers[0] if flaw is None and len(answers) == 1 else None",
+        "answers[0] if len(answers) == 1 else None",
+        ("tests/unit/stripes/test_straight.py",),
+    ),
+    Fault(
         "what was rebuilt is not compared with the row",
         "ecfs/stripes/rebuild.py",
         "        return content_hash(fact.length, fact.geometry.k, crcs) == fact.content_hash",

@@ -1,0 +1,132 @@
+"""A long piece of one shard: one request where all is well, blocks where it is not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import trio
+import trio.testing
+
+from ecfs.geometry import BLOCK_SIZE
+from ecfs.stripes.fetch import Source
+from ecfs.stripes.hedge import FLOOR_S
+from ecfs.stripes.reading import Reading
+from tests.unit.stripes.fakes import Pool, payload_of
+
+MIB = 1 << 20
+PAYLOAD = payload_of(4 * MIB)
+
+
+@pytest.fixture
+def in_blocks(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Counts the reads that are done in blocks."""
+    counted, real = SimpleNamespace(reads=0), Reading.gather
+
+    async def gather(self: Reading) -> None:
+        counted.reads += 1
+        await real(self)
+
+    monkeypatch.setattr(Reading, "gather", gather)
+    return counted
+
+
+async def test_a_stream_is_one_request_per_piece_and_leaves_the_cache_alone(in_blocks):
+    pool = Pool(cache=True)
+    fact = await pool.store(PAYLOAD)
+    for start in range(0, 4 * MIB, MIB // 2):
+        assert await pool.reader.read(fact, start, MIB // 2) == PAYLOAD[start : start + MIB // 2]
+    assert in_blocks.reads == 0
+    assert [len(pool.drive_of(fact, index).reads) for index in range(6)] == [2, 2, 2, 2, 0, 0]
+    assert len(pool.reader.cache.blocks) == 0
+
+
+async def test_the_last_piece_of_an_odd_stripe_ends_where_the_fragment_does(in_blocks):
+    payload = payload_of(3_000_001)
+    pool = Pool()
+    fact = await pool.store(payload)
+    start = fact.fragment_length + 2 * BLOCK_SIZE
+    length = fact.fragment_length - 2 * BLOCK_SIZE
+    assert await pool.reader.read(fact, start, length) == payload[start : start + length]
+    assert in_blocks.reads == 0
+
+
+@pytest.mark.parametrize(("start", "length"), [(1, MIB - 1), (0, MIB - 1), (0, 3 * BLOCK_SIZE), (MIB // 2, MIB)])
+async def test_what_is_short_or_has_ends_that_somebody_else_may_want_is_read_in_blocks(in_blocks, start, length):
+    pool = Pool(cache=True)
+    fact = await pool.store(PAYLOAD)
+    assert await pool.reader.read(fact, start, length) == PAYLOAD[start : start + length]
+    assert in_blocks.reads == 1
+
+
+async def test_every_damaged_byte_is_found_read_around_and_reported():
+    for position in (-1, -MIB, 100, 3000):
+        pool = Pool(cache=True)
+        fact = await pool.store(PAYLOAD)
+        pool.flip(fact, 2, position)
+        assert await pool.reader.read(fact, 2 * MIB, MIB) == PAYLOAD[2 * MIB : 3 * MIB]
+        assert pool.bad_slots == [fact.slot_of(2)]
+
+
+async def test_a_drive_that_can_t_be_read_or_should_not_be_asked_is_not(in_blocks):
+    pool = Pool()
+    fact = await pool.store(PAYLOAD)
+    slot = fact.slot_of(1)
+    assert await pool.reader.read(fact, MIB, MIB, avoid={slot}) == PAYLOAD[MIB : 2 * MIB]
+    pool.unreadable = {slot}
+    assert await pool.reader.read(fact, MIB, MIB) == PAYLOAD[MIB : 2 * MIB]
+    assert slot not in pool.slots_read()
+    assert not pool.failures
+
+
+async def test_a_drive_that_fails_is_told_to_the_pool():
+    pool = Pool()
+    fact = await pool.store(PAYLOAD)
+    pool.drive_of(fact, 0).unplug()
+    assert await pool.reader.read(fact, 0, MIB) == PAYLOAD[:MIB]
+    assert {slot for slot, _ in pool.failures} == {fact.slot_of(0)}
+
+
+async def test_a_late_drive_costs_one_pause_and_is_shunned(autojump_clock):
+    pool = Pool()
+    fact = await pool.store(PAYLOAD)
+    pool.drive_of(fact, 0).delay_s = 1e9
+    start = trio.current_time()
+    assert await pool.reader.read(fact, 0, MIB) == PAYLOAD[:MIB]
+    assert trio.current_time() - start == pytest.approx(FLOOR_S)
+    assert await pool.reader.read(fact, 0, MIB) == PAYLOAD[:MIB]
+    assert trio.current_time() - start == pytest.approx(FLOOR_S)
+    assert len(pool.drive_of(fact, 0).reads) == 1
+
+
+async def test_a_drive_is_not_late_because_somebody_else_held_up_the_event_loop(autojump_clock):
+    for _ in range(20):
+        pool = Pool()
+        fact = await pool.store(PAYLOAD)
+        pool.drive_of(fact, 0).delay_s = FLOOR_S / 2
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.reader.read, fact, 0, MIB)
+            await trio.testing.wait_all_tasks_blocked()
+            autojump_clock.jump(10 * FLOOR_S)
+        assert pool.slots_read() == [fact.slot_of(0)]
+
+
+async def test_who_gives_up_takes_the_request_along(autojump_clock, monkeypatch: pytest.MonkeyPatch):
+    """A program that is killed in a read: no request may go on, and no drive be taken for late."""
+    ended, real = [], Source.blocks
+
+    async def blocks(self, numbers, header):
+        try:
+            return await real(self, numbers, header)
+        finally:
+            ended.append(self.slot)
+
+    monkeypatch.setattr(Source, "blocks", blocks)
+    pool = Pool()
+    fact = await pool.store(PAYLOAD)
+    pool.drive_of(fact, 0).delay_s = FLOOR_S / 2
+    with trio.move_on_after(FLOOR_S / 4):
+        await pool.reader.read(fact, 0, MIB)
+    assert ended == [fact.slot_of(0)]
+    assert await pool.reader.read(fact, 0, MIB) == PAYLOAD[:MIB]
+    assert pool.slots_read() == [fact.slot_of(0)]

@@ -13,6 +13,14 @@ STREAM = 4 * BLOCK_SIZE
 """Bytes of one shard from which a read counts as part of a stream."""
 
 
+def is_handed_out(piece: Piece, row: int, length: int) -> bool:
+    """Whether a stream hands out the whole block, of `length` bytes: then the kernel caches what it asked for, and a long
+    file would only drive out blocks of which somebody wants another part."""
+    start = row * BLOCK_SIZE
+    inside = piece.offset <= start and start + length <= piece.offset + piece.length
+    return inside and piece.length >= STREAM
+
+
 class Blocks:
     """Blocks of one stripe, by shard index and row. Only what was verified may be put in."""
 
@@ -33,14 +41,10 @@ class Blocks:
         return block
 
     def put(self, index: int, row: int, data: Buffer) -> None:
-        """Keep a block, and cache it unless a stream hands it out whole: then the kernel caches what it asked for, and
-        a long file would only drive out blocks of which somebody wants another part."""
+        """Keep a block, and cache it unless it goes to the kernel whole."""
         self._here[index, row] = data
-        start, end = row * BLOCK_SIZE, row * BLOCK_SIZE + len(data)
-        for piece in self._streamed:
-            if piece.index == index and piece.offset <= start and end <= piece.offset + piece.length:
-                return
-        self._cache.put_block(self._fact, index, row, data)
+        if not any(piece.index == index and is_handed_out(piece, row, len(data)) for piece in self._streamed):
+            self._cache.put_block(self._fact, index, row, data)
 
     def put_run(self, index: int, row: int, data: bytes) -> None:
         """Consecutive blocks from `row` on, all of which were put, as one object that need not be copied together."""

@@ -1,4 +1,4 @@
-"""A long piece of one shard, read in order from a drive that is well: one request, its checksums, the answer.
+"""A piece of one shard from a drive that is well: one request, its checksums, the answer.
 
 `reading` keeps books about every block, of which a megabyte has sixteen. Here there is nothing to decide: the bytes are
 all good and come in time, or the piece is read in blocks, which finds out, reports, and reads around what is wrong.
@@ -13,7 +13,7 @@ import trio
 from ecfs.errors import DriveError, FormatTooNewError
 from ecfs.geometry import BLOCK_SIZE, Piece, blocks_covering
 from ecfs.shard import Buffer
-from ecfs.stripes.blocks import STREAM
+from ecfs.stripes.blocks import is_handed_out
 from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.fetch import Source
 from ecfs.stripes.reading import ReadContext
@@ -26,34 +26,35 @@ async def read_straight(
     context: ReadContext, fact: StripeFact, pieces: Sequence[Piece], avoid: Collection[int]
 ) -> list[Buffer] | None:
     """The bytes of the piece, verified; None if it is better read in blocks. Never fails."""
-    if len(pieces) != 1 or not _is_whole_blocks(fact, pieces[0]):
+    if len(pieces) != 1:
         return None
-    piece, cached = pieces[0], context.cache.block
+    piece, cache = pieces[0], context.cache
     source = _source(context, fact, piece.index, avoid)
     rows = blocks_covering(piece.offset, piece.length)
-    if source is None or any(cached(fact, piece.index, row) is not None for row in rows):
+    if source is None or any(cache.block(fact, piece.index, row) is not None for row in rows):
         return None
     late_at = trio.current_time() + context.hedge.patience(source.slot)
     with trio.move_on_at(late_at) as scope:
-        header = context.cache.header(fact, piece.index)
         try:
-            fetched = await source.blocks(rows, header)
+            fetched = await source.blocks(rows, cache.header(fact, piece.index))
         except (DriveError, FormatTooNewError):
             return None
-        context.access.drive_answered(source.slot)
-        context.hedge.answered(source.slot)
-        context.cache.put_header(fact, fetched.header)
-        return None if fetched.run is None else [fetched.run]
-    if scope.cancelled_caught and trio.current_time() - late_at < HELD_UP_S:
-        context.hedge.was_late(source.slot)  # so that the others are asked at once
-    return None
-
-
-def _is_whole_blocks(fact: StripeFact, piece: Piece) -> bool:
-    """Whether the piece is part of a stream and has nothing of which somebody will want the rest."""
-    end = piece.offset + piece.length
-    ends_well = end % BLOCK_SIZE == 0 or end == fact.fragment_length
-    return piece.length >= STREAM and piece.offset % BLOCK_SIZE == 0 and ends_well
+    if scope.cancelled_caught:
+        if trio.current_time() - late_at < HELD_UP_S:
+            context.hedge.was_late(source.slot)  # so that the others are asked at once
+        return None
+    context.access.drive_answered(source.slot)
+    context.hedge.answered(source.slot)
+    cache.put_header(fact, fetched.header)
+    if fetched.run is None:
+        return None
+    for row, data in fetched.blocks.items():
+        if not is_handed_out(piece, row, len(data)):
+            cache.put_block(fact, piece.index, row, data)
+    start = piece.offset - rows.start * BLOCK_SIZE
+    if start == 0 and piece.length == len(fetched.run):
+        return [fetched.run]
+    return [memoryview(fetched.run)[start : start + piece.length]]
 
 
 def _source(context: ReadContext, fact: StripeFact, index: int, avoid: Collection[int]) -> Source | None:

@@ -292,7 +292,7 @@ FAULTS = [
         HISTORY,
     ),
     Fault(
-        "a long piece is given out though some of its blocks fail their checksums",
+        "a piece is given out though some of its blocks fail their checksums",
         "ecfs/stripes/fetch.py",
         "answers[0] if flaw is None and len(answers) == 1 else None",
         "answers[0] if len(answers) == 1 else None",

@@ -1,4 +1,4 @@
-"""A long piece of one shard: one request where all is well, blocks where it is not."""
+"""A piece of one shard: one request where all is well, blocks where it is not."""
 
 from __future__ import annotations
 
@@ -51,12 +51,25 @@ async def test_the_last_piece_of_an_odd_stripe_ends_where_the_fragment_does(in_b
     assert in_blocks.reads == 0
 
 
-@pytest.mark.parametrize(("start", "length"), [(1, MIB - 1), (0, MIB - 1), (0, 3 * BLOCK_SIZE), (MIB // 2, MIB)])
-async def test_what_is_short_or_has_ends_that_somebody_else_may_want_is_read_in_blocks(in_blocks, start, length):
+@pytest.mark.parametrize(
+    ("start", "length", "kept"),
+    [(0, MIB, []), (5, 4096, [0]), (BLOCK_SIZE, BLOCK_SIZE, [1]), (BLOCK_SIZE - 1, 2, [0, 1]), (5, MIB - 10, [0, 15])],
+)
+async def test_blocks_of_which_somebody_may_want_another_part_are_cached(in_blocks, start, length, kept):
     pool = Pool(cache=True)
     fact = await pool.store(PAYLOAD)
     assert await pool.reader.read(fact, start, length) == PAYLOAD[start : start + length]
-    assert in_blocks.reads == 1
+    assert in_blocks.reads == 0
+    assert [row for row in range(16) if pool.reader.cache.block(fact, 0, row) is not None] == kept
+
+
+async def test_a_range_in_two_shards_or_partly_in_the_cache_is_read_in_blocks(in_blocks):
+    pool = Pool(cache=True)
+    fact = await pool.store(PAYLOAD)
+    assert await pool.reader.read(fact, MIB - 5, 10) == PAYLOAD[MIB - 5 : MIB + 5]
+    assert await pool.reader.read(fact, MIB // 2, MIB // 2) == PAYLOAD[MIB // 2 : MIB]
+    assert in_blocks.reads == 2
+    assert pool.drive_of(fact, 0).bytes_read < MIB // 2 + BLOCK_SIZE
 
 
 async def test_every_damaged_byte_is_found_read_around_and_reported():

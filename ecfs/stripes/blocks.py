@@ -14,8 +14,8 @@ STREAM = 4 * BLOCK_SIZE
 
 
 def is_handed_out(piece: Piece, row: int, length: int) -> bool:
-    """Whether a stream hands out the whole block, of `length` bytes: then the kernel caches what it asked for, and a long
-    file would only drive out blocks of which somebody wants another part."""
+    """Whether a stream hands out the whole block, of `length` bytes. Then it is not cached: the kernel does that, and a
+    long file would only drive out blocks of which somebody wants another part."""
     start = row * BLOCK_SIZE
     inside = piece.offset <= start and start + length <= piece.offset + piece.length
     return inside and piece.length >= STREAM

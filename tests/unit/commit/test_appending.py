@@ -26,11 +26,11 @@ from tests.unit.commit.test_engine import data, make_file, write
 
 
 class QuickDrive(LocalDrive):
-    """Half a second is late."""
+    """Two seconds are late: real ones, of which a busy machine may take one for anything."""
 
     @property
     def capabilities(self) -> Capabilities:
-        return replace(super().capabilities, deadline_s=0.5)
+        return replace(super().capabilities, deadline_s=2.0)
 
 
 class DirectoryPool(MemoryPool):
@@ -111,7 +111,7 @@ async def test_a_hung_drive_leaves_w_and_the_others_do_not_count_as_late(
     async with pool.engine(clean=False) as engine:
         await make_file(engine)
         await small_commit(engine)
-        with pool.syncs(monkeypatch, 2), trio.fail_after(20):
+        with pool.syncs(monkeypatch, 2), trio.fail_after(60):
             await small_commit(engine)
             assert in_w(engine) == {0, 1, 3, 4, 5}
             assert pool.drives[2].abandoned == 1
@@ -126,7 +126,7 @@ async def test_a_stall_that_more_than_m_drives_share_takes_nobody_out(
         with pool.syncs(monkeypatch, 1, 2, 3) as go_on:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(small_commit, engine)
-                await trio.sleep(1.5)
+                await trio.sleep(4)
                 go_on.set()
         assert in_w(engine) == {0, 1, 2, 3, 4, 5}
 
@@ -138,9 +138,9 @@ async def test_a_stall_that_does_not_end_stalls_the_commit_and_is_retried(
     async with pool.engine(clean=False) as engine:
         await make_file(engine)
         stalled = pytest.raises(StalledError, match="not answered")
-        with pool.syncs(monkeypatch, 1, 2, 3), trio.fail_after(20), stalled:
+        with pool.syncs(monkeypatch, 1, 2, 3), trio.fail_after(60), stalled:
             await small_commit(engine)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while engine.stalled:
                 await trio.sleep(0.05)
         assert in_w(engine) == {0, 1, 2, 3, 4, 5}
@@ -149,7 +149,7 @@ async def test_a_stall_that_does_not_end_stalls_the_commit_and_is_retried(
 async def test_a_full_drive_leaves_w(pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch) -> None:
     async with pool.engine(clean=False) as engine:
         await make_file(engine)
-        with pool.syncs(monkeypatch, 5, fail=errno.ENOSPC), trio.fail_after(20):
+        with pool.syncs(monkeypatch, 5, fail=errno.ENOSPC), trio.fail_after(60):
             await small_commit(engine)
         member = engine.pool.members[5]
         assert (member.in_w, member.full) == (False, True)
@@ -163,7 +163,7 @@ async def test_a_drive_that_promised_itself_to_another_ends_it(pool: DirectoryPo
         # As another host would, whose lock on a directory does not reach this one.
         root = pool.drives[3].inner.inner._root  # type: ignore[attr-defined]
         root.promise(Writer(engine.pool.writer.epoch + 1, "f" * 32))
-        with pytest.raises(FencedError), trio.fail_after(20):
+        with pytest.raises(FencedError), trio.fail_after(60):
             await small_commit(engine)
         assert engine.fenced
 
@@ -171,7 +171,7 @@ async def test_a_drive_that_promised_itself_to_another_ends_it(pool: DirectoryPo
 async def test_when_the_engine_ends_nothing_waits_for_a_hung_drive(
     pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pool.syncs(monkeypatch, *range(6)) as go_on, trio.fail_after(20):
+    with pool.syncs(monkeypatch, *range(6)) as go_on, trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             go_on.set()
             engine = Engine(await pool.open())

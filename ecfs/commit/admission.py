@@ -24,6 +24,9 @@ class Admission:
         while self._is_crowded(size):
             await self._engine.wait_for_room()
             self._refuse_if_unable()
+        if size:
+            await self._engine.compactor.backlog.wait_turn(size)
+            self._refuse_if_unable()
         if not deleting:
             await self._find_room(size)
 

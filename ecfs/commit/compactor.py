@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ecfs.commit.backlog import Backlog
 from ecfs.commit.sealer import Moved
 from ecfs.commit.tidier import IDLE_S, Tidier
 from ecfs.errors import CorruptError, EcfsError, StripeLostError
@@ -36,11 +37,16 @@ class Compactor:
         self._wake = trio.Event()
         self._hopeless: set[int] = set()
         self._tidier = Tidier(engine, self)
+        self.backlog = Backlog()
+        self._at_work = False
         self.moved_bytes = 0
         """Payload written anew so far; what programs wrote is `Engine.bytes_written`."""
 
     def wake(self) -> None:
+        """Something was committed."""
         self._wake.set()
+        if self._at_work:
+            self._measure()
 
     async def run(self) -> None:
         while True:
@@ -59,17 +65,25 @@ class Compactor:
                 continue  # stalled, full or undecodable: looked at again after the next commit
 
     async def _work(self) -> None:
-        while self._is_wasteful() and await self.compact_once():
-            await self._engine.sync()
+        self._at_work = True
+        try:
+            while self._measure() and await self.compact_once():
+                await self._engine.sync()
+        finally:
+            self._at_work = False
+            self.backlog.forget()
         files, settings = self._engine.db.files, self._engine.pool.settings
         while files.inline_total > settings.pack_inline_at and await self.pack_inline():
             await self._engine.sync()
 
-    def _is_wasteful(self) -> bool:
-        """More dead than live bytes in stripes. Stays well under three times the live payload on the drives."""
-        db = self._engine.db
-        live = db.files.live_total()
-        return db.ledger.total_length() - live > max(live * 3 // 5, self._slack())
+    def _measure(self) -> bool:
+        """Whether there is more in stripes that belongs to no file than should be. With parity, and what waits to be
+        deleted, that is well under three times the live payload on the drives."""
+        live = self._engine.db.files.live_total()
+        dead = self._engine.db.ledger.total_length() - live
+        most = max(live * 3 // 5, self._slack())
+        self.backlog.measured(dead, most * 4 // 3)
+        return dead > most
 
     def _slack(self) -> int:
         usable, slack = self._engine.space_keeper.usable(), self._engine.pool.settings.compact_slack

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ecfs.commit.space import Usable
-from ecfs.errors import FencedError, NotEnoughDrivesError, PoolFullError, StalledError
+from ecfs.errors import NotEnoughDrivesError, PoolFullError, StalledError
 
 if TYPE_CHECKING:
     from ecfs.commit.engine import Engine
@@ -24,18 +24,14 @@ class Admission:
         while self._is_crowded(size):
             await self._engine.wait_for_room()
             self._refuse_if_unable()
-        if size:
-            await self._engine.compactor.backlog.wait_turn(size)
+        if size and await self._engine.compactor.backlog.wait_turn(size):
             self._refuse_if_unable()
         if not deleting:
             await self._find_room(size)
 
     def _refuse_if_unable(self) -> None:
         engine = self._engine
-        if engine.fenced:
-            raise FencedError(engine.fenced)
-        if engine.stalled:
-            raise engine.stalled_as(engine.stalled)
+        engine.raise_if_failed()
         if self._pool.settings.read_only:
             raise StalledError("mounted read-only")
         if len(self._pool.members.writable()) < self._pool.members.need:
@@ -48,7 +44,7 @@ class Admission:
             engine.dirty.total + size > settings.dirty_limit
             or engine.sealed.bytes > settings.sealed_limit
             or engine.db.changes > 2 * settings.commit_rows
-        ) and engine.dirty.total + engine.sealed.bytes + engine.db.changes > 0
+        ) and engine.in_memory() + engine.db.changes > 0
 
     async def _find_room(self, size: int) -> None:
         keeper = self._engine.space_keeper
@@ -76,6 +72,5 @@ class Admission:
         else lies on those disks is never shown as taken by files."""
         engine = self._engine
         usable = engine.space_keeper.usable() or Usable(0, 0, 0)
-        in_memory = engine.sealed.bytes + engine.dirty.total
-        stored = engine.db.ledger.total_length() + engine.db.files.inline_total + in_memory
+        stored = engine.db.ledger.total_length() + engine.db.files.inline_total + engine.in_memory()
         return Usable(stored + usable.free, usable.free, usable.kept)

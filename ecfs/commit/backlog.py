@@ -11,6 +11,7 @@ import math
 import trio
 
 LONGEST_S = 1.0
+"""That one write waits."""
 
 
 class Backlog:
@@ -41,14 +42,16 @@ class Backlog:
         self._credit = math.inf
         self._tell()
 
-    async def wait_turn(self, size: int) -> None:
-        """Return when `size` bytes may be written."""
-        if self._credit <= 0:
+    async def wait_turn(self, size: int) -> bool:
+        """Return when `size` bytes may be written; whether that was waited for."""
+        waits = self._credit <= 0
+        if waits:
             with trio.move_on_after(LONGEST_S):
                 while self._credit <= 0:
                     await self._news.wait()
         self._credit -= size
         self._written += size
+        return waits
 
     def _tell(self) -> None:
         self._news.set()

@@ -44,7 +44,7 @@ class Engine:
         self.failures = 0
         self.stalled = ""
         """Why commits can't be finished now; "" when they can."""
-        self.stalled_as: type[StalledError] = StalledError
+        self._stalled_as: type[StalledError] = StalledError
         self.stalled_since_ns = 0
         self.fenced = ""
         self.committed = 0
@@ -63,7 +63,7 @@ class Engine:
         self.settler = Settler(pool)
         self.sealer = Sealer(pool, self.dirty, self.sealed)
         self.committer = Committer(pool, self.sealed, self.sealer, self.settler)
-        self.space_keeper = SpaceKeeper(pool, lambda: self.sealed.bytes + self.dirty.total)
+        self.space_keeper = SpaceKeeper(pool, self.in_memory)
         self.checkpointer = Checkpointer(pool, self.sealer, self.settler, self.space_keeper)
         self.reaper = Reaper(pool, self.committer.removed, self.changed)
         self.files = FileReader(pool, self.dirty, self.sealed)
@@ -150,29 +150,34 @@ class Engine:
 
     async def sync(self) -> None:
         """Return when everything answered before is durable. Raises StalledError or FencedError if it can't be."""
-        self._raise_if_failed()
+        self.raise_if_failed()
         target = self._frozen + (1 if self._has_work() else 0)
         if self.committed >= target:
             return
         self.request_commit()
         while self.committed < target:
             await self._progress.wait()
-            self._raise_if_failed()
+            self.raise_if_failed()
             if self._pending is None and not self._has_work():
                 return  # what was to be committed, a drive that left, went into the commit that was on its way
 
-    def _raise_if_failed(self) -> None:
+    def raise_if_failed(self) -> None:
+        """Raises FencedError or StalledError while nothing can become durable."""
         if self.fenced:
             raise FencedError(self.fenced)
         if self.stalled:
-            raise self.stalled_as(self.stalled)
+            raise self._stalled_as(self.stalled)
+
+    def in_memory(self) -> int:
+        """Payload bytes that no commit has made durable."""
+        return self.sealed.bytes + self.dirty.total
 
     def _has_work(self) -> bool:
         return self.dirty.total > 0 or self.committer.has_work
 
     async def record(self, outcome: Outcome) -> None:
         """Put something heal did or found into the next commit's outcome; return when that is durable."""
-        self._raise_if_failed()
+        self.raise_if_failed()
         self.committer.add_outcome(outcome)
         await self.sync()
 
@@ -345,7 +350,7 @@ class Engine:
             self.failures += 1
             self.stalled_since_ns = self.pool.clock.wall_ns()
             self.pool.members.note(None, "stalled", reason)
-        self.stalled, self.stalled_as = reason, type(error)
+        self.stalled, self._stalled_as = reason, type(error)
         self._report_progress()
 
     def _fence(self, reason: str) -> None:

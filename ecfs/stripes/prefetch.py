@@ -58,34 +58,28 @@ class Prefetch:
     # ---- deciding ---------------------------------------------------------------------------------------
 
     def _add(self, wish: Wish, batches: dict[int, _Batch]) -> None:
-        drives = self._drives(wish)
+        sources = self._sources(wish)
         asked: dict[int, set[int]] = {}
-        for row, index in self._blocks(wish, drives):
+        for row, index in self._blocks(wish, sources):
             if self._context.cache.block(wish.fact, index, row) is None:
                 asked.setdefault(index, set()).add(row)
         for index, rows in asked.items():
-            slot = wish.fact.slot_of(index)
-            batch = batches.setdefault(slot, _Batch(drives[index]))
-            batch.shards.append((Source(drives[index], wish.fact, self._context.pool_id, slot), sorted(rows)))
+            source = sources[index]
+            batch = batches.setdefault(source.slot, _Batch(source.drive))
+            batch.shards.append((source, sorted(rows)))
 
-    def _drives(self, wish: Wish) -> dict[int, Drive]:
-        """Index → drive, of the shards that there is no reason not to ask."""
-        drives = {}
-        for index in range(wish.fact.geometry.n):
-            slot = wish.fact.slot_of(index)
-            drive = self._context.access.readable(slot)
-            known_bad = slot in wish.avoid or self._context.bad.is_known(wish.fact.id, slot)
-            if drive is not None and not known_bad and not self._context.hedge.is_shunned(slot):
-                drives[index] = drive
-        return drives
+    def _sources(self, wish: Wish) -> dict[int, Source]:
+        """By index, the shards that there is no reason not to ask."""
+        found = {index: self._context.source(wish.fact, index, wish.avoid) for index in range(wish.fact.geometry.n)}
+        return {index: source for index, source in found.items() if source is not None}
 
-    def _blocks(self, wish: Wish, drives: Collection[int]) -> Iterator[tuple[int, int]]:
+    def _blocks(self, wish: Wish, known: Collection[int]) -> Iterator[tuple[int, int]]:
         """(row, index) of the blocks to have: where one can't be read, those of k others, to decode it from."""
-        sources = list(drives)[: wish.fact.geometry.k]
+        sources = list(known)[: wish.fact.geometry.k]
         for offset, length in wish.parts:
             for piece in wish.fact.geometry.pieces(offset, length, wish.fact.length):
                 for row in blocks_covering(piece.offset, piece.length):
-                    for index in (piece.index,) if piece.index in drives else sources:
+                    for index in (piece.index,) if piece.index in known else sources:
                         yield row, index
 
     # ---- asking -----------------------------------------------------------------------------------------

@@ -45,6 +45,19 @@ class ReadContext:
     hedge: Hedge
     bad: BadShards
 
+    def is_welcome(self, fact: StripeFact, slot: int, avoid: Collection[int]) -> bool:
+        """True if there is no reason to ask others before the shard on this slot."""
+        known_bad = slot in avoid or self.bad.is_known(fact.id, slot)
+        return not known_bad and not self.hedge.is_shunned(slot)
+
+    def source(self, fact: StripeFact, index: int, avoid: Collection[int]) -> Source | None:
+        """Shard `index`, if its drive can be read and there is no reason not to ask it."""
+        slot = fact.slot_of(index)
+        drive = self.access.readable(slot)
+        if drive is None or not self.is_welcome(fact, slot, avoid):
+            return None
+        return Source(drive, fact, self.pool_id, slot)
+
 
 @dataclass(eq=False)
 class _Request:
@@ -119,10 +132,7 @@ class Reading:
         return verdict.ask, bool(verdict.sources) or verdict.lost
 
     def _is_welcome(self, index: int) -> bool:
-        """True if there is no reason to ask others before this one."""
-        slot = self._fact.slot_of(index)
-        known_bad = slot in self._avoid or self._context.bad.is_known(self._fact.id, slot)
-        return not known_bad and not self._context.hedge.is_shunned(slot)
+        return self._context.is_welcome(self._fact, self._fact.slot_of(index), self._avoid)
 
     def _preference(self) -> list[int]:
         """All indexes, those to ask first first. Data before parity: its blocks may be wanted again soon."""

@@ -15,7 +15,6 @@ from ecfs.geometry import BLOCK_SIZE, Piece, blocks_covering
 from ecfs.shard import Buffer
 from ecfs.stripes.blocks import is_handed_out
 from ecfs.stripes.fact import StripeFact
-from ecfs.stripes.fetch import Source
 from ecfs.stripes.reading import ReadContext
 
 HELD_UP_S = 0.005
@@ -29,7 +28,7 @@ async def read_straight(
     if len(pieces) != 1:
         return None
     piece, cache = pieces[0], context.cache
-    source = _source(context, fact, piece.index, avoid)
+    source = context.source(fact, piece.index, avoid)
     rows = blocks_covering(piece.offset, piece.length)
     if source is None or any(cache.block(fact, piece.index, row) is not None for row in rows):
         return None
@@ -55,13 +54,3 @@ async def read_straight(
     if start == 0 and piece.length == len(fetched.run):
         return [fetched.run]
     return [memoryview(fetched.run)[start : start + piece.length]]
-
-
-def _source(context: ReadContext, fact: StripeFact, index: int, avoid: Collection[int]) -> Source | None:
-    """The shard, if there is no reason not to ask its drive."""
-    slot = fact.slot_of(index)
-    drive = context.access.readable(slot)
-    known_bad = slot in avoid or context.bad.is_known(fact.id, slot)
-    if drive is None or known_bad or context.hedge.is_shunned(slot):
-        return None
-    return Source(drive, fact, context.pool_id, slot)

@@ -299,11 +299,11 @@ async def test_space_stays_under_three_times_the_live_payload_however_slow_the_c
     pool = MemoryPool(tmp_path, stripe_size=MIB, seal_at=MIB, compact_slack=MIB, inline_at_most=0)
     await pool.create()
     async with pool.engine() as engine:
-        read, rounds = engine.files.read_stripe, 0
+        read, reads = engine.files.read_stripe, 0
 
         async def read_late(stripe: int) -> bytes:
-            nonlocal rounds
-            rounds += 1
+            nonlocal reads
+            reads += 1
             await trio.sleep(1)
             return await read(stripe)
 
@@ -318,6 +318,6 @@ async def test_space_stays_under_three_times_the_live_payload_however_slow_the_c
                 await engine.sync()
             most = max(most, engine.db.ledger.total_length())
         assert most * 6 / 4 < 3 * 16 * MIB
-        assert rounds > 20
+        assert reads > 20
         await trio.sleep(60)
         assert engine.db.ledger.total_length() < 2 * 16 * MIB

@@ -16,6 +16,9 @@ from tests.programs import place
 
 pytestmark = pytest.mark.mount
 MIB = 1 << 20
+JOURNAL = 4 * 3 * 2 * MIB
+"""What of the room for payload the journal may take at one time and not at another: on each of four data drives three
+segments (two checkpoints are kept) of 1 MiB of records, where drives are this small, and the zeros ahead of them."""
 
 
 @contextlib.contextmanager
@@ -83,7 +86,7 @@ def test_a_full_pool_says_enospc_keeps_everything_and_goes_on_after_rm(small: Po
     for _ in range(3):
         (small.mnt / "big").unlink()
         again = fill(small.mnt / "big", b"b")
-        assert again > 0.8 * size
+        assert again > size - JOURNAL
         assert is_whole(small.mnt / "big", b"b", again)
     small.remount()
     assert is_whole(small.mnt / "big", b"b", again)

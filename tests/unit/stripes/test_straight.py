@@ -8,6 +8,8 @@ import pytest
 import trio
 import trio.testing
 
+from ecfs.drive.health import Latencies
+from ecfs.errors import DriveTimeoutError
 from ecfs.geometry import BLOCK_SIZE
 from ecfs.stripes.fetch import Source
 from ecfs.stripes.hedge import FLOOR_S
@@ -143,3 +145,122 @@ async def test_who_gives_up_takes_the_request_along(autojump_clock, monkeypatch:
     assert ended == [fact.slot_of(0)]
     assert await pool.reader.read(fact, 0, MIB) == PAYLOAD[:MIB]
     assert pool.slots_read() == [fact.slot_of(0)]
+
+
+class LearningPool(Pool):
+    """Whose drives' speed is learnt from answered reads alone, as `HealthDrive` does it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latencies = [Latencies() for _ in self.drives]
+        self.cancelled = 0
+        for slot, drive in enumerate(self.drives):
+            self._watch(slot, drive)
+
+    def _watch(self, slot, drive):
+        real = drive.read
+
+        async def read(key, ranges):
+            began = trio.current_time()
+            try:
+                found = await real(key, ranges)
+            except trio.Cancelled:
+                self.cancelled += 1
+                raise
+            self.latencies[slot].add(trio.current_time() - began)
+            return found
+
+        drive.read = read
+
+    def latency_p95(self, slot: int) -> float:
+        return self.latencies[slot].recent_p95
+
+
+@pytest.mark.parametrize(
+    ("known", "before_s"), [(0, 0.05), (4, 0.05), (5, 0.05), (6, 0.001)], ids=["none", "four", "five", "quick"]
+)
+async def test_a_pool_of_slow_drives_learns_that_they_are(autojump_clock, known, before_s):
+    """Nodes far away, buckets: given up as late, a drive that nothing is known of was shunned for ever."""
+    pool = LearningPool()
+    facts = [await pool.store(PAYLOAD, counter) for counter in range(6)]
+    for latencies in pool.latencies[:known]:
+        for _ in range(4 if before_s > 0.01 else 256):
+            latencies.add(before_s)
+    for drive in pool.drives:
+        drive.delay_s = 0.05
+    for at in range(1200):
+        offset = at * 7919 % 4 * MIB
+        assert await pool.reader.read(facts[at * 7 // 3 % 6], offset, MIB) == PAYLOAD[offset : offset + MIB]
+        if at == 599:
+            pool.cancelled = 0
+    assert pool.cancelled == 0
+
+
+async def test_a_drive_that_goes_silent_costs_one_deadline(autojump_clock):
+    pool = Pool()
+    pool.p95_s = 0.8  # so that patience is longer than the deadline
+    fact = await pool.store(PAYLOAD)
+    drive = pool.drive_of(fact, 0)
+    drive.delay_s, drive.error = 2.0, DriveTimeoutError("no answer within 2 s", slot=drive.slot)
+    start = trio.current_time()
+    assert await pool.reader.read(fact, 0, MIB) == PAYLOAD[:MIB]
+    assert trio.current_time() - start == pytest.approx(2.0)
+
+
+def every_other(drive, spoil):
+    """Each second answer of the drive is well, the others are what `spoil` makes of them."""
+    real, counted = drive.read, 0
+
+    async def read(key, ranges):
+        nonlocal counted
+        counted += 1
+        found = await real(key, ranges)
+        return spoil(found) if counted % 2 else found
+
+    drive.read = read
+
+
+async def test_damage_that_shows_now_and_then_is_reported():
+    """A cable, or a node's memory: the second request is answered well, and the first must not be forgotten."""
+    pool = Pool()
+    fact = await pool.store(PAYLOAD)
+    drive = pool.drive_of(fact, 0)
+    every_other(drive, lambda found: [*found[:-1], found[-1][:-1] + bytes([found[-1][-1] ^ 1])])
+    for _ in range(2):
+        assert await pool.reader.read(fact, 0, MIB) == PAYLOAD[:MIB]
+    assert set(pool.bad_slots) == {drive.slot}
+
+
+async def test_failures_now_and_then_are_counted(autojump_clock):
+    pool = Pool()
+    pool.p95_s = 10
+    fact = await pool.store(PAYLOAD)
+    drive = pool.drive_of(fact, 0)
+
+    def fail(found):
+        raise DriveTimeoutError("no answer", slot=drive.slot)
+
+    every_other(drive, fail)
+    assert await pool.reader.read(fact, 0, MIB) == PAYLOAD[:MIB]
+    assert len(pool.failures) == 1
+
+
+async def test_blocks_that_are_well_are_not_fetched_again_because_of_one_that_is_not():
+    pool = Pool(cache=True)
+    fact = await pool.store(PAYLOAD)
+    pool.flip(fact, 0, 4096 + 100)
+    assert await pool.reader.read(fact, 0, MIB) == PAYLOAD[:MIB]
+    assert pool.drive_of(fact, 0).bytes_read < 1.2 * MIB
+
+
+@pytest.mark.parametrize(
+    "change", [lambda b: b + b"x" * 70000, lambda b: b[:-1], lambda b: b"", lambda b: b[1:] + b[:1], lambda b: b * 2]
+)
+@pytest.mark.parametrize("payload", [PAYLOAD, payload_of(3_000_001)], ids=["full", "odd"])
+async def test_answers_of_another_length_give_no_wrong_bytes(payload, change):
+    for start, length in ((0, 700_000), (5, 4096), (BLOCK_SIZE, BLOCK_SIZE), (BLOCK_SIZE - 1, 2), (0, 1)):
+        pool = Pool(cache=True)
+        fact = await pool.store(payload)
+        every_other(pool.drive_of(fact, 0), lambda found: [*found[:-1], change(found[-1])])
+        for _ in range(3):
+            assert await pool.reader.read(fact, start, length) == payload[start : start + length]

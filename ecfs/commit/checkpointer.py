@@ -85,7 +85,10 @@ class Checkpointer:
 
     def _row(self, stripe: SealedStripe) -> tuple[int, int, str, list[int]]:
         members = self._pool.members
-        holders = [m.slot for m in members.writable() if stripe.holds(m.slot, m.incarnation)]
+        writable = members.writable()
+        holders = [m.slot for m in writable if stripe.holds(m.slot, m.incarnation)]
+        if len(writable) < members.need:
+            raise StalledError(f"only {len(writable)} drives can be written, {members.need} are needed")
         if len(holders) < members.need or stripe.fact is None:
             raise NoRoomError(f"a checkpoint found room on {len(holders)} drives only")
         fact = stripe.fact

@@ -157,6 +157,7 @@ class Committer:
             await self._settler.sync(commit.stripes)
             if all(self._is_settled(commit, stripe) for stripe in commit.stripes):
                 break
+        self._need(commit)  # drives that went away meanwhile: nobody may be told that room is lacking
         for stripe in commit.stripes:
             if stripe.id not in dead and len(self._holders(commit, stripe)) < self._members.need:
                 stripe.full.clear()

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from ecfs.commit.engine import Engine
-from ecfs.errors import DriveFullError, DriveUnreachableError, StalledError
+from ecfs.errors import DriveFullError, DriveUnreachableError, NoRoomError, StalledError
 from ecfs.pool.members import Members
 from ecfs.shard import shard_key
 from tests.faulty import FaultyDrive
@@ -45,6 +45,21 @@ async def write_and_sync(engine: Engine, size: int = 500_000) -> None:
     await make_file(engine)
     await write(engine, 0, data(size))
     await engine.sync()
+
+
+@pytest.mark.parametrize("operation", ["put", "sync"])
+async def test_drives_that_are_unplugged_are_not_told_as_a_lack_of_room(
+    pool: FaultyPool, autojump_clock: MockClock, operation: str
+) -> None:
+    """fsync answered "No space left on device" at first."""
+    async with pool.engine(clean=False) as engine:
+        await write_and_sync(engine)
+        await write(engine, 0, data(1 << 20, 1))
+        for slot in (1, 2, 3):
+            pool.faulty[slot].failing[operation] = DriveUnreachableError("unplugged")
+        with pytest.raises(StalledError) as told:
+            await engine.sync()
+        assert not isinstance(told.value, NoRoomError)
 
 
 async def test_r05_a_late_drive_leaves_w_in_the_commit_that_could_not_reach_it(

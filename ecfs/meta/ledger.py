@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from heapq import merge
 from itertools import islice
 
@@ -238,6 +238,14 @@ class Ledger:
             if fact is not None:
                 self._tally[fact.geometry, self.masks(stripe)] += sign
 
+    def _measure(self, stripes: Collection[int], sign: int) -> None:
+        """Keep the total, asked for after every commit: summed up anew, that would cost what the pool holds."""
+        if stripes:
+            self._length_to = {}
+        if self._length is not None:
+            facts = map(self.fact, stripes)
+            self._length += sign * sum(fact.length for fact in facts if fact is not None)
+
     # ---- changes, by outcomes only
 
     def change(self, outcome_stripes: list[tuple[int, int, int, str, int]], removed: list[int],
@@ -246,6 +254,8 @@ class Ledger:
         self._store.undo(self.reload)
         touched = {row[0] for row in outcome_stripes} | {stripe for stripe, _ in missing + present} | set(removed)
         self._count(touched, -1)
+        written = set(removed) | {row[0] for row in outcome_stripes}
+        self._measure(written, -1)
         for number, geometry, length, digest, mask in outcome_stripes:
             self._add(StripeFact(number, geometry, length, bytes.fromhex(digest)), mask)
         for pair in missing:
@@ -257,8 +267,7 @@ class Ledger:
             self._store.run("DELETE FROM stripe WHERE id = ?", number)
             self._store.run("DELETE FROM missing WHERE stripe = ?", number)
         self._count(touched, +1)
-        if removed or outcome_stripes:
-            self._length, self._length_to = None, {}
+        self._measure(written, +1)
 
     def _add(self, fact: StripeFact, mask: int) -> None:
         self._store.run("INSERT OR REPLACE INTO stripe VALUES (?, ?, ?, ?)", *fact)

@@ -39,6 +39,11 @@ class Commands:
         self._data.refuse = self._data.sync_error = None
         return "done"
 
+    def fall_behind(self) -> str:
+        """There is much to be won back, and nothing is."""
+        self._data.backlog.measured(1000, 100)
+        return "done"
+
     def break_reads(self) -> str:
         self._data.read_error = RuntimeError("a bug")  # type: ignore[assignment]
         return "done"

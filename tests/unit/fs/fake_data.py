@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from ecfs.commit.backlog import Backlog
 from ecfs.errors import EcfsError
 from ecfs.fs.data import FileSpace
 
@@ -27,11 +28,14 @@ class FakeData:
         self.changes = 0
         self.syncs = 0
         self.free: int | None = None
+        self.backlog = Backlog()
         self._total = total
         self._pages: dict[int, dict[int, bytearray]] = defaultdict(dict)
 
     async def admit(self, size: int, *, deleting: bool = False) -> None:
         await trio.lowlevel.checkpoint()
+        if size:
+            await self.backlog.wait_turn(size)
         if self.refuse is not None and not (deleting and self.may_delete):
             raise self.refuse
         self.admitted.append((size, deleting))

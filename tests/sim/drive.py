@@ -30,6 +30,10 @@ Script = Callable[[int, int, str], str | None]
 """(number of the operation over all drives, place, operation) → the fault it meets."""
 
 
+class PowerCut(BaseException):
+    """Not an Exception: nothing may catch it and go on."""
+
+
 @dataclass
 class Weather:
     """Which faults strike where, and what was seen of it.
@@ -43,6 +47,8 @@ class Weather:
     only: frozenset[str] = frozenset()
     breeze: float = 0.0
     script: Script | None = None
+    cut: str = ""
+    """Where the power was cut: from then on nothing is answered, though it was begun before."""
     struck: Counter[str] = field(default_factory=Counter)
     operations: Counter[str] = field(default_factory=Counter)
     seen: int = 0
@@ -164,9 +170,9 @@ class SimDrive(DriveWrapper):
             await self.store.frozen.wait()
         self.store.settle_late()
         fault = self.weather.draw(self.place, call.operation, call.key)
-        if fault is None:
-            return await call.go()
-        result: T = await FAULTS[fault](self, call)
+        result: T = await (call.go() if fault is None else FAULTS[fault](self, call))
+        if self.weather.cut:
+            raise PowerCut(self.weather.cut)
         return result
 
     async def around(self, operation: str, key: str | None, call: Callable[[], Awaitable[T]]) -> T:

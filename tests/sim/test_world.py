@@ -21,7 +21,7 @@ from ecfs.journal.superblock import decode_superblock
 from ecfs.shard import verify_shard
 from tests.fuzz.targets import records, shards, superblocks
 from tests.sim.calamities import forge, stamp
-from tests.sim.drive import SimDrive, Weather
+from tests.sim.drive import PowerCut, SimDrive, Weather
 from tests.sim.faults import FAULTS, apt
 from tests.sim.history import Violation
 from tests.sim.run import play_seed, shortest
@@ -274,3 +274,25 @@ def test_the_shortest_list_that_fails_is_found() -> None:
         return {Step("idle", 17), Step("idle", 80)} <= set(steps)
 
     assert shortest(steps, fails) == [Step("idle", 17), Step("idle", 80)]
+
+
+async def test_what_was_begun_before_the_power_was_cut_is_not_answered_after_it(tmp_path: Path) -> None:
+    """An fsync was taken for answered though its record had missed the cut by the step between flush and answer."""
+    world = World(1, tmp_path)
+    drives = [world.handle(place) for place in world.places[:2]]
+    for drive in drives:
+        await drive.create({"identity": b"x"})
+    ended: list[str] = []
+
+    async def append(drive: SimDrive) -> None:
+        try:
+            await drive.append(SEGMENT, 0, b"record")
+            ended.append("answered")
+        except PowerCut:
+            ended.append("cut")
+
+    world.fuse.left = 3  # both begin, one flushes, the other's flush is the cut
+    async with trio.open_nursery() as nursery:
+        for drive in drives:
+            nursery.start_soon(append, drive)
+    assert ended == ["cut", "cut"]

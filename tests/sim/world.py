@@ -30,7 +30,7 @@ from ecfs.journal.create import create_pool
 from ecfs.journal.opening import open_pool
 from ecfs.pool.settings import Settings
 from tests.memory_pool import in_line
-from tests.sim.drive import SimDrive, Weather
+from tests.sim.drive import PowerCut, SimDrive, Weather
 from tests.sim.scheduler import SimClock
 from tests.sim.store import Image, SimStore, put_image, put_images, take_image, take_images
 
@@ -58,10 +58,6 @@ BENEATH = Location("the system's disk", "/", "disk/ecfs")
 def disk(number: int) -> Location:
     """Where a place lies."""
     return Location(f"disk {number}", f"/disk{number}", "ecfs")
-
-
-class PowerCut(BaseException):
-    """Not an Exception: nothing may catch it and go on."""
 
 
 def is_cut(error: BaseException) -> bool:
@@ -172,7 +168,7 @@ class World:
             if self.fuse.left < 0:
                 if self.fuse.images is None:
                     self.weather.note(f"POWER CUT at p{place} {name} {key}")
-                    self._remember()
+                    self._remember(f"p{place} {name} {key}")
                 raise PowerCut(f"p{place} {name} {key}")
 
         return operation
@@ -276,10 +272,11 @@ class World:
 
     def cut_now(self) -> NoReturn:
         self.fuse.left = 0
-        self._remember()
+        self._remember("by the driver")
         raise PowerCut("by the driver")
 
-    def _remember(self) -> None:
+    def _remember(self, where: str) -> None:
+        self.weather.cut = where
         self.fuse.images, self.fuse.unmounted = take_images(self.stores), dict(self.unmounted)
 
     def _as_remembered(self) -> None:
@@ -289,7 +286,7 @@ class World:
             self.unmounted = self.fuse.unmounted
             for place, store in enumerate(self.stores):
                 store.location = BENEATH if place in self.unmounted else disk(place)
-        self.fuse = Fuse()
+        self.fuse, self.weather.cut = Fuse(), ""
 
     # ---- disasters --------------------------------------------------------------------------------------------------
 

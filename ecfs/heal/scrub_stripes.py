@@ -23,10 +23,10 @@ from ecfs.pool.members import Member
 from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.rebuild import check_shard
 
-SAMPLE_S, PLACES = 3.0, 8
-"""How long a sample may take, and where it is taken."""
-SAMPLED = 32
-"""At most one in so many stripes is sampled: of a small pool none, which is done before any time left is told."""
+SAMPLE_S = 3.0
+"""How long a sample may take."""
+PLACES = 8
+"""From which it is taken."""
 PAGE = 64
 """Stripes that are pinned and checked at a time."""
 REMEMBERED = 20_000
@@ -68,7 +68,7 @@ class StripeCheck:
         ledger, members = self._job.ctx.pool.db.ledger, self._job.ctx.pool.members.writable()
         newest = ledger.newest()
         first = next((row.id for row in ledger.facts(0, 1)), newest)
-        each = min(PAGE, ledger.count() // SAMPLED) // PLACES
+        each = min(PAGE, ledger.count() // self._job.ctx.pool.settings.sampled) // PLACES
         places = [first + (newest - first) * part // PLACES - 1 for part in range(PLACES)]
         numbers = [row.id for place in places for row in ledger.facts(place, each)] if each else []
         await together(partial(self._sample_drive, member, numbers) for member in members)

@@ -36,4 +36,7 @@ class Settings:
     """A stripe with a smaller live share is worth rewriting."""
     compact_slack: int = 64 * MIB
     """Dead bytes that are never worth a rewrite."""
+    sampled: int = 32
+    """A scrub that begins with a rebuild samples at most one in so many stripes: of a small pool none, which is done
+    before any time left is told."""
     read_only: bool = False

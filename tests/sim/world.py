@@ -45,6 +45,7 @@ SMALL = Settings(
     commit_rows=60,
     dirty_limit=1 << 19,
     sealed_limit=1 << 19,
+    sampled=1,
 )
 """Everything happens after a few operations instead of a few thousand."""
 

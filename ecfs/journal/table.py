@@ -28,6 +28,8 @@ def open_outcome(opening: Opening, pool: OpenedPool) -> Outcome:
         if row.in_w and _rolled_back(opening, pool, slot):
             first = _first_unknown(opening, pool, slot)
             gaps[slot] = with_unknown(pool.db.ledger.gaps(slot), first, stripe_id(pool.writer.epoch, 0))
+        elif not row.in_w and (uncertain := _uncertain(opening, pool, slot)):
+            gaps[slot] = uncertain
         rows.append(row)
     epoch = (pool.writer.epoch, pool.writer.nonce, pool.seq + 1)
     settings = {"quarantine": quarantined(opening, pool)} if opening.quarantine is not None else {}
@@ -119,8 +121,26 @@ def _since(pool: OpenedPool, row: DriveRow, state: str) -> int:
 
 
 def _confirmed(pool: OpenedPool, row: DriveRow) -> tuple[int, int]:
-    """It was in W up to the tail, so it has everything before the tail's commit; the tail itself is not certain."""
-    return (pool.writer.epoch - 1, max(pool.seq - 1, 0))
+    """It was in W up to the tail, so it has everything before the tail's commit; the tail itself is not certain, unless
+    a checkpoint was made of it."""
+    certain = pool.seq == pool.checkpoints[0].seq
+    return (pool.writer.epoch - 1, pool.seq if certain else max(pool.seq - 1, 0))
+
+
+def _uncertain(opening: Opening, pool: OpenedPool, slot: int) -> list[Gap]:
+    """Gaps of a drive that was in W and is not here: what the tail says it has. It need not show the tail's record when
+    it comes back, so nothing would tell an older copy of it, from just before that commit, from the drive itself (R11).
+    """
+    row, tail = pool.db.drives.row(slot), opening.outcomes.get(pool.seq)
+    if row is None or not row.in_w or tail is None:
+        return []
+    gaps = pool.db.ledger.gaps(slot)
+    if slot in tail.gaps:  # repairs of stripes of any age
+        return with_unknown(gaps, FIRST_ID, stripe_id(pool.writer.epoch, 0))
+    new = {stripe[0] for stripe in tail.stripes} | {stripe for stripe, where in tail.present if where == slot}
+    for stripe in sorted(new):
+        gaps = with_unknown(gaps, stripe, stripe + 1)
+    return gaps if new else []
 
 
 def _held(opening: Opening, pool: OpenedPool, slot: int) -> int:

@@ -15,6 +15,7 @@ from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.memory_store import MemoryStore
 from ecfs.errors import DriveUnreachableError, EcfsError, NotEnoughDrivesError
 from ecfs.meta import Outcome
+from ecfs.shard import shard_key
 from tests.memory_pool import MemoryPool
 from tests.unit.heal.conftest import Hospital, Patient, data, put_back, snapshot
 
@@ -86,6 +87,35 @@ async def test_r11_an_old_copy_that_is_plugged_in_while_mounted(hospital: Hospit
         hospital.pool.stores[1].wipe()
         await patient.check()
         assert any(event.kind == "rolled-back" for event in patient.engine.pool.members.events)
+
+
+@pytest.mark.parametrize("clean", [False, True], ids=["crash", "unmounted"])
+async def test_r11_a_copy_from_just_before_the_last_commit_that_is_away_at_the_opening(
+    hospital: Hospital, autojump_clock: MockClock, clean: bool
+) -> None:
+    """A drive that is away need not show the newest record when it comes back: it may have been lost in the crash. So
+    the shards of that commit must not be counted on."""
+    store = hospital.pool.stores[2]
+    async with hospital.open(clean=clean) as patient:
+        await patient.write(7, data(900_000))
+        old = snapshot(store)
+        await patient.write(8, data(900_000, 2))
+    if not clean:
+        hospital.pool.crash()
+    put_back(store, old)
+    store.vanish()
+    async with hospital.open(clean=False) as patient:
+        store.come_back()
+        await patient.until_whole()
+        hospital.pool.stores[0].wipe()
+        hospital.pool.stores[1].wipe()
+        await patient.check()
+        assert shard_is_there(patient, 2)
+
+
+def shard_is_there(patient: Patient, slot: int) -> bool:
+    """Every stripe's."""
+    return all(shard_key("s", stripe) in patient.pool.stores[slot].names for stripe in patient.stripes())
 
 
 @pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.soak)])

@@ -252,9 +252,9 @@ class Ledger:
                missing: list[tuple[int, int]], present: list[tuple[int, int]]) -> None:  # fmt: skip
         """Applies the stripe members of an outcome."""
         self._store.undo(self.reload)
-        touched = {row[0] for row in outcome_stripes} | {stripe for stripe, _ in missing + present} | set(removed)
+        written = {row[0] for row in outcome_stripes} | set(removed)
+        touched = written | {stripe for stripe, _ in missing + present}
         self._count(touched, -1)
-        written = set(removed) | {row[0] for row in outcome_stripes}
         self._measure(written, -1)
         for number, geometry, length, digest, mask in outcome_stripes:
             self._add(StripeFact(number, geometry, length, bytes.fromhex(digest)), mask)

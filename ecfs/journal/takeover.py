@@ -25,14 +25,20 @@ from ecfs.meta import outcome_to_json, schema_hash
 
 
 async def catch_up_journals(opening: Opening, pool: OpenedPool) -> None:
-    """Append to each drive, in a segment of the new epoch, the retained records that it lacks or holds damaged."""
+    """Append to each drive, in a segment of the new epoch, the retained records that it lacks or holds damaged.
+
+    And the tail, if no checkpoint was made of it: a process that was killed with it on its way leaves it visible on the
+    drives and durable on none. The commits of this opening would build upon a record that the next power cut takes away
+    from every drive. Whatever came before the tail was acknowledged, so it is durable.
+    """
     retained = _retained(opening, pool)
+    unsure = opening.chain[-1].hash if opening.chain else None
     for slot, drive in list(opening.drives.items()):
         journal = opening.collected.drives[slot]
         pool.segments.adopt(slot, journal)
         try:
             for head in retained:
-                if head.hash not in journal.hashes:
+                if head.hash not in journal.hashes or head.hash == unsure:
                     record = await fetch(opening.collected, head, opening.drives)
                     await _in_time(slot, drive, partial(pool.segments.append, slot, drive, record))
         except DriveError as error:

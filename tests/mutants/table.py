@@ -307,6 +307,13 @@ FAULTS = [
     ),
     # ---- opening (R1, R7, R8, R9, R11)
     Fault(
+        "R1 a tail that may be durable nowhere is built upon",
+        "ecfs/journal/takeover.py",
+        " or head.hash == unsure:",
+        ":",
+        HISTORY,
+    ),
+    Fault(
         "R1 the longest chain wins",
         "ecfs/journal/chain.py",
         "        if head.position > (tail.epoch, tail.seq):",

@@ -14,7 +14,8 @@ import ecfs.journal.recovery as recovery
 from ecfs.commit.engine import Engine
 from ecfs.errors import FencedError, HistoryGapError, NotEnoughDrivesError
 from ecfs.journal.chain import Base
-from ecfs.journal.record import COMMIT, Found, RecordHead, compose, frame, scan
+from ecfs.journal.opened import OpenedPool
+from ecfs.journal.record import COMMIT, Found, Record, RecordHead, compose, frame, scan
 from ecfs.meta import outcome_to_json, schema_hash
 from ecfs.meta.types import Outcome
 from ecfs.stripes.fact import StripeFact
@@ -45,15 +46,19 @@ async def commit_file(pool: MemoryPool, ino: int) -> None:
 # ---- R1 -------------------------------------------------------------------------------------------------------------
 
 
+def empty_commit(opened: OpenedPool, prev: bytes, step: int = 1) -> Record:
+    return compose(
+        COMMIT, opened.pool_id, opened.writer.epoch, opened.seq + step, bytes.fromhex(opened.writer.nonce),
+        prev, opened.seq, schema_hash()[:16], b"", outcome_to_json(Outcome()),
+    )  # fmt: skip
+
+
 async def longer_chain_on_one_drive(pool: MemoryPool) -> None:
     """Records reach only d0; the next mount without d0 commits something else; then d0 is back."""
     async with pool.engine(clean=False) as engine:
         opened, prev = engine.pool, engine.pool.hash
         for step in range(1, 6):
-            record = compose(
-                COMMIT, opened.pool_id, opened.writer.epoch, opened.seq + step, bytes.fromhex(opened.writer.nonce),
-                prev, opened.seq, schema_hash()[:16], b"", outcome_to_json(Outcome()),
-            )  # fmt: skip
+            record = empty_commit(opened, prev, step)
             drive = opened.members[0].drive
             assert drive is not None
             await opened.segments.append(0, drive, record, frame(record))
@@ -77,6 +82,30 @@ async def test_r01_switched_off_the_longest_chain_wins(pool: MemoryPool, monkeyp
     monkeypatch.setattr(recovery, "choose_tail", longest)
     with pytest.raises((AssertionError, HistoryGapError, BaseExceptionGroup, NotEnoughDrivesError)):
         await longer_chain_on_one_drive(pool)
+
+
+async def tail_that_no_drive_made_durable(pool: MemoryPool) -> None:
+    """Killed with a record on its way: every drive shows it. The next mount goes on behind it; then the power fails
+    before the kernel has written it anywhere."""
+    async with pool.engine(clean=False) as engine:
+        record = empty_commit(engine.pool, engine.pool.hash)
+        for store in pool.stores:
+            segment = max(name for name in store.names if name.startswith("j/"))
+            store.extend(segment, frame(record))
+    await commit_file(pool, 8)
+    assert await names(pool) == {b"f8"}
+
+
+async def test_r01_the_tail_is_made_durable_before_it_is_built_upon(pool: MemoryPool) -> None:
+    await tail_that_no_drive_made_durable(pool)
+
+
+async def test_r01_an_opening_of_a_whole_checkpoint_repeats_no_record(pool: MemoryPool) -> None:
+    async with pool.engine() as engine:
+        await make_file(engine, 8)
+    before = len(records(pool, 0))
+    assert await names(pool) == {b"f8"}
+    assert len(records(pool, 0)) == before + 1  # the open record
 
 
 # ---- R2 -------------------------------------------------------------------------------------------------------------

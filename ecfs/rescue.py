@@ -218,10 +218,12 @@ def unseal(kind: str, data: bytes | None) -> dict[str, Any] | None:
     match = SEALED.fullmatch(first)
     if match is None or match[1] != kind.encode() or rest[-1:] != b"\n":
         return None
-    if blake2b(match[1] + b"\n" + rest[:-1]).hex().encode() != match[3]:
+    number = int(match[2])
+    head = match[1] if number == 1 else b"%s %d" % (match[1], number)  # format 1 does not cover its number
+    if blake2b(head + b"\n" + rest[:-1]).hex().encode() != match[3]:
         return None
-    if int(match[2]) != 1:
-        raise Refused(f"a drive's {kind} has format {int(match[2])}: use the rescue.py that lies on that drive")
+    if number != 1:
+        raise Refused(f"a drive's {kind} has format {number}: use the rescue.py that lies on that drive")
     value = json.loads(rest)
     return value if isinstance(value, dict) else None
 

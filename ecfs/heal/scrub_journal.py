@@ -170,7 +170,7 @@ class JournalCheck:
                 if not (member.up and member.in_w and member.drive is drive):
                     return False
                 await copy_history(job.ctx.pool, member.slot, drive, distrust=damaged)
-                for key in damaged:
+                for key in sorted(damaged):
                     if job.ctx.pool.segments.is_kept(key, journal_newest.get(key, 0)):
                         continue  # given-up history lies in it, perhaps its only copy (R9)
                     await drive.delete(key)

@@ -28,6 +28,7 @@ from ecfs.journal.superblock import Checkpoint, DriveEntry, Superblock, decode_s
 from ecfs.meta import Database, Outcome, cross_check, outcome_from_json, outcome_to_json
 from ecfs.pool.identity import Identity, decode_identity, encode_identity
 from ecfs.pool.poolfile import default_pool_file, read_pool_file, render_pool_file
+from ecfs.pool.sealed import seal_body
 from ecfs.rpc import drive_pb2 as pb
 from ecfs.rpc import frames
 from ecfs.shard import DATA_OFFSET, HEADER_LENGTH, parse_header, parse_key, verify_shard
@@ -168,11 +169,9 @@ def check_seal(data: bytes) -> None:
 def seal_text(data: bytes) -> bytes:
     first, _, rest = data.partition(b"\n")
     words = first.split(b" ")
-    if len(words) != 4:
+    if len(words) != 4 or not words[2].isdigit() or len(words[2]) > 4:
         return data
-    body = rest.rstrip(b"\n")
-    words[3] = blake(words[1] + b"\n" + body).hex().encode()
-    return b" ".join(words) + b"\n" + body + b"\n"
+    return seal_body(words[1], int(words[2]), rest.rstrip(b"\n"))
 
 
 # ---- fences -----------------------------------------------------------------------------------------------------

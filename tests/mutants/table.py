@@ -273,7 +273,7 @@ FAULTS = [
     Fault(
         "a superblock's or an identity's hash is not compared",
         "ecfs/pool/sealed.py",
-        '    if rest[-1:] != b"\\n" or _hash(match[1], body) != match[3]:',
+        '    if rest[-1:] != b"\\n" or _hash(match[1], number, body) != match[3]:',
         '    if rest[-1:] != b"\\n":',
         ("tests/unit/heal/test_damage.py", "-k", "superblock or identity"),
     ),

@@ -18,6 +18,7 @@ from ecfs.fs.filesystem import FileSystem
 from ecfs.geometry import counter_of
 from ecfs.journal import record
 from ecfs.meta import cross_check
+from ecfs.pool.sealed import seal_body
 from tests.sim.history import SOMEBODY, History, Violation, difference, read_tree
 from tests.sim.model import ROOT
 from tests.sim.store import put_images, take_images
@@ -34,8 +35,11 @@ def what(errors: BaseException) -> str:
 def stamp(data: bytearray) -> bool:
     """A greater format number, all else right. False for files that have none: the journal has one in each record."""
     if data[:5] == b"ecfs ":
-        kind, number, rest = bytes(data).split(b" ", 3)[1:]
-        data[:] = b"ecfs %s %d %s" % (kind, int(number) + 1, rest)
+        first, _, rest = bytes(data).partition(b"\n")
+        words = first.split(b" ")
+        if len(words) != 4 or not words[2].isdigit():
+            return False  # a rotten one
+        data[:] = seal_body(words[1], int(words[2]) + 1, rest[:-1])
         return True
     hashed = {shard.MAGIC: shard.HEADER_LENGTH - 32, record.MAGIC: record.HEADER_LENGTH - 32}.get(bytes(data[:8]))
     if hashed is None:

@@ -5,7 +5,6 @@ status shows whatever can be known and ends with 0, 1 or 3; what opens a pool fo
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ecfs.cli import main
+from ecfs.pool.sealed import seal_body
 from tests.programs import fingerprint, place
 from tests.unit.cli.conftest import Ran, Run
 
@@ -77,9 +77,7 @@ def pool_file_is(data: bytes) -> Damage:
 
 def newer(*slots: int) -> Damage:
     """An identity that only a later version understands."""
-    body = b'{"something":"new"}'
-    digest = hashlib.blake2b(b"identity\n" + body, digest_size=32).hexdigest().encode()
-    return blob_is("identity", b"ecfs identity 9 %s\n%s\n" % (digest, body), *slots)
+    return blob_is("identity", seal_body(b"identity", 9, b'{"something":"new"}'), *slots)
 
 
 def swapped(a: int, b: int) -> Damage:

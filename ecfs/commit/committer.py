@@ -194,6 +194,12 @@ class Committer:
             if in_w and not member.up:
                 rows[member.slot] = self._row_out(member.slot, proposed)
         outcome.drives = list(rows.values())
+        out = {slot for slot, row in rows.items() if not row.in_w}
+        # What was repaired on it meanwhile may be lost with this record, which it does not get (R11).
+        outcome.missing += [pair for pair in outcome.present if pair[1] in out]
+        outcome.present = [pair for pair in outcome.present if pair[1] not in out]
+        for slot in out & outcome.gaps.keys():
+            outcome.gaps[slot] = self._pool.all_unknown(slot)
 
     def _row_out(self, slot: int, proposed: DriveRow | None) -> DriveRow:
         member, row = self._members[slot], proposed or self._pool.db.drives.row(slot)
@@ -275,6 +281,18 @@ class Committer:
         leaving = [slot for slot in self._not_yet_out(commit) if slot not in entering]
         outcome.drives = [row for row in outcome.drives if row.slot in entering]
         outcome.drives += [self._row_out(slot, rows.get(slot)) for slot in leaving]
+        self._doubt(commit, outcome, leaving)
+
+    def _doubt(self, commit: Commit, outcome: Outcome, leaving: list[int]) -> None:
+        """These fail with records of this commit already composed, and need not show them when they are back: an older
+        copy, from just before, would be counted on for whatever the records say is there (R11)."""
+        earlier = [each for _, each in commit.records]
+        stripes = {row[0] for each in earlier for row in each.stripes}
+        for slot in leaving:
+            repaired = {stripe for each in earlier for stripe, where in each.present if where == slot}
+            outcome.missing += [(stripe, slot) for stripe in sorted(stripes | repaired)]
+            if any(slot in each.gaps for each in earlier):
+                outcome.gaps[slot] = self._pool.all_unknown(slot)
 
     # ---- acknowledge: one synchronous step --------------------------------------------------------------
 

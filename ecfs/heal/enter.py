@@ -18,7 +18,6 @@ from ecfs.geometry import stripe_id
 from ecfs.heal.context import HealContext, Impatient
 from ecfs.journal.create import location_json
 from ecfs.journal.history import Copied, copy_history, copy_rest, shown_by
-from ecfs.journal.shown import FIRST_ID, with_unknown
 from ecfs.journal.superblock import DriveEntry, Superblock
 from ecfs.meta import DriveRow, Gap, Outcome
 from ecfs.pool.identity import JOINING, MEMBER, Identity, encode_identity
@@ -132,9 +131,7 @@ class Entrance:
     async def _record_unknown(self, arrival: Arrival) -> None:
         """Any stripe may be missing on it: repairs put old ones on it, too, after what it shows."""
         pool = self._ctx.pool
-        high = stripe_id(pool.writer.epoch, pool.next_stripe)
-        gaps = with_unknown(pool.db.ledger.gaps(arrival.slot), FIRST_ID, high)
-        await self._ctx.engine.record(Outcome(gaps={arrival.slot: gaps}))
+        await self._ctx.engine.record(Outcome(gaps={arrival.slot: pool.all_unknown(arrival.slot)}))
 
     # ---- the last steps ---------------------------------------------------------------------------------
 

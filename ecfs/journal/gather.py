@@ -19,7 +19,7 @@ from ecfs.geometry import Geometry
 from ecfs.journal.segments import Collected, collect
 from ecfs.journal.state import Opening, lose, need_k
 from ecfs.journal.superblock import decode_superblock
-from ecfs.journal.support import dead_epochs, unsupported
+from ecfs.journal.support import dead_epochs, known, unsupported
 from ecfs.pool.judge import Sight, by_slot, judge, look, pool_of
 
 
@@ -92,6 +92,12 @@ def _judge_epochs(opening: Opening) -> None:
             traces[slot].add((opening.fences[slot].epoch, opening.fences[slot].nonce))
     rejected = unsupported(traces, opening.geometry.k, opening.geometry.n)
     opening.void_epochs = dead_epochs(rejected, traces)
+    shared = known(traces, opening.geometry.k, opening.geometry.n)
+    opening.strangers = {
+        slot
+        for slot, sight in opening.chosen.items()
+        if sight.identity is not None and (sight.identity.epoch, sight.identity.nonce) not in shared
+    }
     opening.collected.heads = {h: head for h, head in heads.items() if (head.epoch, head.nonce.hex()) not in rejected}
 
 

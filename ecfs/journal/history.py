@@ -13,6 +13,7 @@ from ecfs.journal.record import RecordHead, frame
 from ecfs.journal.segments import Collected, collect, fetch_some
 from ecfs.journal.shown import shown_seq
 from ecfs.journal.superblock import decode_superblock
+from ecfs.pool.identity import decode_identity
 
 TOGETHER = 256 << 10
 """Bytes of records that are appended at once: each append waits for the disk."""
@@ -31,7 +32,14 @@ async def shown_by(pool: OpenedPool, drive: Drive) -> int:
         superblock = None
     if superblock is not None and superblock.pool_id != pool.pool_id.hex():
         superblock = None
-    return shown_seq(pool.db.drives.epochs(), collected.heads.values(), superblock)
+    return shown_seq(pool.db.drives.epochs(), collected.own(-1, await _settled(drive)), superblock)
+
+
+async def _settled(drive: Drive) -> int:
+    try:
+        return decode_identity(await drive.read_blob("identity")).epoch
+    except (CorruptError, ShardMissingError, ShardCorruptError):
+        return 0
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from ecfs.clock import Clock
 from ecfs.codec import Codec
 from ecfs.drive.base import Drive, Writer
 from ecfs.errors import DriveError
-from ecfs.geometry import Geometry
+from ecfs.geometry import Geometry, stripe_id
 from ecfs.journal.segments import SegmentWriter
+from ecfs.journal.shown import FIRST_ID, with_unknown
 from ecfs.journal.superblock import Checkpoint, DriveEntry, Superblock, encode_superblock
-from ecfs.meta import Database
+from ecfs.meta import Database, Gap
 from ecfs.pool.identity import MEMBER, Identity, encode_identity
 from ecfs.pool.members import Member, Members
 from ecfs.pool.settings import Settings
@@ -60,6 +61,11 @@ class OpenedPool:
     next_stripe: int = 0
     """Counter of the next stripe id of this epoch."""
     _superblock_turns: defaultdict[str, trio.Lock] = field(default_factory=lambda: defaultdict(trio.Lock))
+
+    def all_unknown(self, slot: int) -> list[Gap]:
+        """A slot's gaps when nothing is certain any more of what it holds (R11)."""
+        end = stripe_id(self.writer.epoch, self.next_stripe)
+        return with_unknown(self.db.ledger.gaps(slot), FIRST_ID, end)
 
     def superblock_for(self, member: Member) -> Superblock:
         entries = [DriveEntry(each.slot, each.url, each.drive_id) for each in self.members]

@@ -15,6 +15,7 @@ from ecfs.journal.gather import fence_and_read, look_around
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.recovery import load_newest
 from ecfs.journal.state import Opening
+from ecfs.journal.table import judged_table
 from ecfs.journal.takeover import adopt_table, append_open_record, catch_up_journals, settle_in
 from ecfs.pool.settings import Settings
 
@@ -56,7 +57,9 @@ async def _open(opening: Opening, candidates: Sequence[Drive], pool_id: str) -> 
     if opening.read_only:
         adopt_table(opening, pool)
         return pool
-    await catch_up_journals(opening, pool)
+    sources = dict(opening.drives)
+    judged_table(opening, pool)  # who is turned away gets nothing, and a refusal leaves nothing behind
+    await catch_up_journals(opening, pool, sources)
     await append_open_record(opening, pool)
     await settle_in(opening, pool)
     return pool

@@ -26,7 +26,7 @@ from ecfs.stripes.reader import StripeReader
 
 def _checkpoints(opening: Opening) -> list[Checkpoint]:
     """Every checkpoint that any drive names, newest first."""
-    named = [c for superblock in opening.superblocks.values() for c in superblock.checkpoints]
+    named = [c for superblock in opening.witnesses for c in superblock.checkpoints]
     known = {(c.epoch, c.seq): c for c in named if c.epoch not in opening.void_epochs}
     return [known[position] for position in sorted(known, reverse=True)]
 
@@ -39,7 +39,7 @@ async def load_newest(opening: Opening) -> OpenedPool:
     failures: list[str] = []
     for checkpoint in checkpoints:
         try:
-            return await _load(opening, checkpoint, retained_with(checkpoint, opening.superblocks.values()))
+            return await _load(opening, checkpoint, retained_with(checkpoint, opening.witnesses))
         except (StripeLostError, CorruptError) as error:
             failures.append(f"checkpoint at commit {checkpoint.seq}: {error}")
             opening.notes.append(failures[-1])
@@ -70,7 +70,7 @@ def _check_reached(opening: Opening, pool: OpenedPool) -> None:
     if pool.db.patch_seq > pool.seq:
         text = f"the checkpoint contains commit {pool.db.patch_seq}, whose record is on no drive that is here"
         raise CorruptError(text) if opening.accept_loss else HistoryGapError(f"{text}; {_bring_back(opening)}")
-    written = [s.written for s in opening.superblocks.values() if s.written[0] not in opening.void_epochs]
+    written = [s.written for s in opening.witnesses if s.written[0] not in opening.void_epochs]
     proven = max((seq for _, seq in written), default=0)
     if proven > pool.seq and not opening.accept_loss:
         raise HistoryGapError(
@@ -97,7 +97,7 @@ def _bring_back(opening: Opening) -> str:
 
 def _assemble(opening: Opening, checkpoint: Checkpoint, kept: list[Checkpoint]) -> OpenedPool:
     geometry, settings = opening.geometry, opening.settings
-    names = {s.slot: s for superblock in opening.superblocks.values() for s in superblock.drives}
+    names = {s.slot: s for superblock in opening.witnesses for s in superblock.drives}
     members = [Member(slot, names[slot].url if slot in names else "") for slot in range(geometry.n)]
     for slot, sight in opening.chosen.items():
         sight.drive.slot = slot

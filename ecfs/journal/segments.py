@@ -64,6 +64,19 @@ class Collected:
     places: dict[bytes, list[Place]] = field(default_factory=dict)
     drives: dict[int, DriveJournal] = field(default_factory=dict)
 
+    def own(self, slot: int, settled: int) -> list[RecordHead]:
+        """The records that a drive shows by itself, of history. settled: the epoch that its identity names.
+
+        What lies in segments of later epochs was copied there by an opening that ended, or lost the drive, before what
+        the drive lacks was committed; counting it would hide a rollback for ever (R11).
+        """
+        return [
+            self.heads[hash_]
+            for hash_, places in self.places.items()
+            if hash_ in self.heads
+            and any(place.slot == slot and segment_position(place.segment)[0] <= settled for place in places)
+        ]
+
 
 async def collect(
     collected: Collected, slot: int, drive: Drive, pool_id: bytes, since: Mapping[str, int] | None = None

@@ -34,6 +34,8 @@ class Opening:
     fences: dict[int, Writer] = field(default_factory=dict)
     """What each drive was promised to before this opening."""
     void_epochs: set[int] = field(default_factory=set)
+    strangers: set[int] = field(default_factory=set)
+    """Slots of drives whose last opening too few others know: away for long, or used apart from this pool."""
     writer: Writer = field(default_factory=lambda: Writer(0, ""))
     chain: list[RecordHead] = field(default_factory=list)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
@@ -41,6 +43,13 @@ class Opening:
     accept_loss: bool = False
     quarantine: dict[str, int] | None = None
     """Set when commits were given up: what lies beyond `after` and up to `epoch` is kept on the drives, unused."""
+
+    @property
+    def witnesses(self) -> list[Superblock]:
+        """The superblocks that prove what this pool committed: not those of strangers, unless there are no others. The
+        checkpoint of a copy that was used elsewhere is whole, and its seq may be greater than any of ours (R11)."""
+        known = [superblock for slot, superblock in self.superblocks.items() if slot not in self.strangers]
+        return known or list(self.superblocks.values())
 
     @property
     def drives(self) -> dict[int, Drive]:

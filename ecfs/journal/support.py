@@ -15,6 +15,13 @@ Trace = tuple[int, str]
 """(epoch, nonce in hex)."""
 
 
+def known(traces: Mapping[int, set[Trace]], k: int, n: int) -> set[Trace]:
+    """The epochs that enough members know."""
+    needed = max(1, k + len(traces) - n)
+    seen = Counter(trace for of_one in traces.values() for trace in of_one)
+    return {trace for trace, members in seen.items() if members >= needed}
+
+
 def unsupported(traces: Mapping[int, set[Trace]], k: int, n: int) -> set[Trace]:
     """The epochs that too few members know, and that are not older than the newest one that enough know: what is
     older can't be the tail, and what of it is history is proven by the chain. traces: per reachable member, by slot."""

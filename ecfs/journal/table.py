@@ -11,7 +11,6 @@ from msgspec import structs
 
 from ecfs.geometry import stripe_id
 from ecfs.journal.opened import OpenedPool
-from ecfs.journal.segments import segment_position
 from ecfs.journal.shown import FIRST_ID, shown_seq, with_unknown
 from ecfs.journal.state import Opening, need_k
 from ecfs.meta import DriveRow, Gap, Outcome
@@ -54,7 +53,7 @@ def judged_table(opening: Opening, pool: OpenedPool) -> list[DriveRow]:
         sight = opening.chosen.get(row.slot)
         if sight is not None and sight.identity is not None:
             reason = why_wrong(pool, row, sight)
-            if reason:
+            if reason and not _was_given_up(opening, pool, row, sight):
                 opening.chosen.pop(row.slot)
                 at = next(i for i, other in enumerate(opening.sights) if other is sight)
                 opening.sights[at] = replace(sight, state="wrong", reason=reason)
@@ -88,6 +87,14 @@ def why_wrong(pool: OpenedPool, row: DriveRow, sight: Sight) -> str:
     if identity.epoch and pool.db.drives.epoch_nonce(identity.epoch) != identity.nonce:
         return "diverged: it was mounted elsewhere, apart from this pool"
     return ""
+
+
+def _was_given_up(opening: Opening, pool: OpenedPool, row: DriveRow, sight: Sight) -> bool:
+    """Its identity is of an epoch that the user gives up with this opening."""
+    identity, given_up = sight.identity, opening.quarantine
+    if identity is None or given_up is None or identity.drive_id != row.drive_id:
+        return False
+    return identity.epoch <= given_up["epoch"] and pool.db.drives.epoch_nonce(identity.epoch) is None
 
 
 def judged_row(opening: Opening, pool: OpenedPool, row: DriveRow) -> DriveRow:
@@ -144,19 +151,9 @@ def _uncertain(opening: Opening, pool: OpenedPool, slot: int) -> list[Gap]:
 
 
 def _held(opening: Opening, pool: OpenedPool, slot: int) -> int:
-    """seq of the newest part of history that a drive shows by itself.
-
-    What lies in segments newer than its identity was copied there by an opening that ended before it could commit
-    what the drive lacks; counting it would hide a rollback for ever.
-    """
-    collected, identity = opening.collected, opening.chosen[slot].identity
-    settled = identity.epoch if identity is not None else 0
-    own = {
-        hash_
-        for hash_, places in collected.places.items()
-        if any(place.slot == slot and segment_position(place.segment)[0] <= settled for place in places)
-    }
-    heads = [collected.heads[hash_] for hash_ in own]
+    """seq of the newest part of history that a drive shows by itself."""
+    identity = opening.chosen[slot].identity
+    heads = opening.collected.own(slot, identity.epoch if identity is not None else 0)
     return shown_seq(pool.db.drives.epochs(), heads, opening.superblocks.get(slot))
 
 

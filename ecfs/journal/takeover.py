@@ -24,12 +24,14 @@ from ecfs.journal.table import judged_row, judged_table, open_outcome
 from ecfs.meta import outcome_to_json, schema_hash
 
 
-async def catch_up_journals(opening: Opening, pool: OpenedPool) -> None:
+async def catch_up_journals(opening: Opening, pool: OpenedPool, sources: dict[int, Drive]) -> None:
     """Append to each drive, in a segment of the new epoch, the retained records that it lacks or holds damaged.
 
     And the tail, if no checkpoint was made of it: a process that was killed with it on its way leaves it visible on the
     drives and durable on none. The commits of this opening would build upon a record that the next power cut takes away
     from every drive. Whatever came before the tail was acknowledged, so it is durable.
+
+    sources: the drives that were read. One that can't be written, or was turned away, may be the only one that has it.
     """
     retained = _retained(opening, pool)
     unsure = opening.chain[-1].hash if opening.chain else None
@@ -39,7 +41,7 @@ async def catch_up_journals(opening: Opening, pool: OpenedPool) -> None:
         try:
             for head in retained:
                 if head.hash not in journal.hashes or head.hash == unsure:
-                    record = await fetch(opening.collected, head, opening.drives)
+                    record = await fetch(opening.collected, head, sources)
                     await _in_time(slot, drive, partial(pool.segments.append, slot, drive, record))
         except DriveError as error:
             _lose_member(opening, pool, slot, error)

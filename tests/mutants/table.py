@@ -33,6 +33,7 @@ WRONG = ("tests/unit/heal/test_wrong_drives.py",)
 ORPHANS = ("tests/unit/heal/test_orphans.py",)
 DAMAGE = ("tests/unit/heal/test_damage.py", "-k", "shard")
 PINS = ("tests/rules/test_pin_rules.py",)
+COPIES = ("tests/unit/heal/test_older_copies.py",)
 LIMITS = ("tests/unit/heal/test_limits.py",)
 RESCUE = ("tests/rescue/test_damage.py", "tests/rescue/test_parts.py")
 
@@ -311,6 +312,34 @@ FAULTS = [
         "ecfs/journal/takeover.py",
         " or head.hash == unsure:",
         ":",
+        HISTORY,
+    ),
+    Fault(
+        "R11 what a record says of a drive that leaves without it is counted on",
+        COMMITTER,
+        "        self._doubt(commit, outcome, leaving)\n",
+        "",
+        COPIES,
+    ),
+    Fault(
+        "R11 a repair is counted on that is told by the record with which its drive leaves",
+        COMMITTER,
+        "        outcome.present = [pair for pair in outcome.present if pair[1] not in out]\n",
+        "",
+        COPIES,
+    ),
+    Fault(
+        "R11 a drive is believed to show what an opening copied to it",
+        "ecfs/journal/segments.py",
+        " and segment_position(place.segment)[0] <= settled",
+        "",
+        COPIES,
+    ),
+    Fault(
+        "R11 the superblock of a drive that was used elsewhere is a witness",
+        "ecfs/journal/state.py",
+        " if slot not in self.strangers]",
+        "]",
         HISTORY,
     ),
     Fault(

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import ecfs.journal.gather as gather
-from ecfs.errors import EcfsError, HistoryGapError
+from ecfs.errors import EcfsError, HistoryGapError, NotEnoughDrivesError
 from ecfs.journal.support import dead_epochs, unsupported
 from tests.memory_pool import MemoryPool
 from tests.rules.test_history_rules import commit_file, names, records
+from tests.unit.commit.test_engine import make_file
 
 
 @pytest.fixture
@@ -39,6 +40,52 @@ async def test_r11_copies_that_lived_on_elsewhere_do_not_choose_the_tail(pool: M
     await copied_and_used_elsewhere(pool, clones)
     opened = await pool.open()
     assert [member.state for member in opened.members][1 : 1 + clones] == ["wrong"] * clones
+
+
+@pytest.mark.parametrize("clones", [1, 2])
+@pytest.mark.parametrize("clean", [False, True])
+async def test_r11_copies_with_fewer_openings_and_more_commits_prove_nothing(
+    pool: MemoryPool, clones: int, clean: bool
+) -> None:
+    """Their epoch is older than ours, and their superblock names commits, or (clean) a checkpoint, beyond our last."""
+    await commit_file(pool, 8)
+    elsewhere = MemoryPool(pool.scratch)
+    elsewhere.pool_id, elsewhere.stores = pool.pool_id, copy.deepcopy(pool.stores)
+    for ino in (9, 10, 11, 12):
+        await commit_file(pool, ino)
+    async with elsewhere.engine(clean=clean) as engine:
+        for ino in range(20, 60):
+            await make_file(engine, ino)
+            await engine.sync()
+        for member in engine.pool.members:
+            assert member.drive is not None
+            await engine.pool.write_superblock(member.slot, member.drive)
+    elsewhere.crash()
+    pool.stores[1 : 1 + clones] = elsewhere.stores[1 : 1 + clones]
+    assert await names(pool) == {b"f8", b"f9", b"f10", b"f11", b"f12"}
+
+
+async def test_r11_a_drive_that_lived_on_elsewhere_is_left_as_it_is(pool: MemoryPool) -> None:
+    """Also by openings that are refused for want of drives, as an automatic restart makes them again and again; and
+    these leave nothing behind on the others either."""
+    await commit_file(pool, 8)
+    elsewhere = MemoryPool(pool.scratch)
+    elsewhere.pool_id, elsewhere.stores = pool.pool_id, copy.deepcopy(pool.stores)
+    await commit_file(elsewhere, 20)
+    for ino in (9, 10, 11, 12):
+        await commit_file(pool, ino)
+    pool.stores[1] = elsewhere.stores[1]
+    for slot in (4, 5):
+        pool.stores[slot].vanish()
+    before = [len(records(pool, slot)) for slot in range(6)]
+    for _ in range(3):
+        with pytest.raises(NotEnoughDrivesError, match="diverged"):
+            await pool.open()
+        pool.crash()
+    assert [len(records(pool, slot)) for slot in range(6)] == before
+    pool.stores[4].come_back()
+    assert await names(pool) == {b"f8", b"f9", b"f10", b"f11", b"f12"}
+    assert len(records(pool, 1)) == before[1]
 
 
 async def test_r11_switched_off_one_copy_takes_the_pool_back(pool: MemoryPool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,24 @@ async def test_r01_an_opening_of_a_whole_checkpoint_repeats_no_record(pool: Memo
     assert len(records(pool, 0)) == before + 1  # the open record
 
 
+@pytest.mark.parametrize("slot", [0, 5])
+async def test_r01_the_only_drive_that_has_the_tail_is_full(pool: MemoryPool, slot: int) -> None:
+    """It can't be written and is lost for this opening, but not before the others have what only it can give."""
+    await commit_file(pool, 7)
+    async with pool.engine(clean=False) as engine:
+        record = empty_commit(engine.pool, engine.pool.hash)
+        drive = engine.pool.members[slot].drive
+        assert drive is not None
+        await engine.pool.segments.append(slot, drive, record, frame(record))
+        tail = record.head.seq
+    pool.crash()
+    pool.stores[slot].capacity = pool.stores[slot].used + 100
+    async with pool.engine(clean=False) as engine:
+        assert engine.pool.seq > tail
+        assert [member.slot for member in engine.pool.members if not member.up] == [slot]
+    assert await names(pool) == {b"f7"}
+
+
 # ---- R2 -------------------------------------------------------------------------------------------------------------
 
 
@@ -196,6 +214,22 @@ def rot(pool: MemoryPool, slot: int, number: int) -> None:
     """Flip a byte in the middle of the drive's n-th record."""
     key, found = records(pool, slot)[number]
     pool.stores[slot].raw(key)[found.offset + 300] ^= 1
+
+
+async def test_r09_an_accepted_loss_takes_the_drives_with_it(pool: MemoryPool) -> None:
+    """The gap lies before the newest epoch: what every identity names is given up; that makes no drive a stranger."""
+    await many_commits(pool, 20)
+    await commit_file(pool, 50)
+    for slot in range(6):
+        rot(pool, slot, 10)
+    with pytest.raises(HistoryGapError, match="--accept-loss"):
+        await pool.open()
+    pool.crash()
+    opened = await pool.open(accept_loss=True)
+    assert [name for _, name, _ in opened.db.names.entries(1, 0, 100)] == [b"f%d" % ino for ino in range(10, 19)]
+    opened.db.close()
+    pool.crash()
+    assert len(await names(pool)) == 9
 
 
 async def rotten_record_everywhere(pool: MemoryPool) -> None:

@@ -146,6 +146,10 @@ class Engine:
     def usable(self) -> Usable:
         return self.admission.usable()
 
+    async def measured(self) -> Usable:
+        await self.space_keeper.sample()
+        return self.usable()
+
     # ---- committing -------------------------------------------------------------------------------------
 
     async def sync(self) -> None:

@@ -69,4 +69,7 @@ class FileData(Protocol):
         """Bytes of the file that take space, those not yet committed included; holes do not count."""
 
     def usable(self) -> Room:
-        """For statfs."""
+        """For statfs: as of the last look at the drives."""
+
+    async def measured(self) -> Room:
+        """The same, once the drives were asked."""

@@ -60,7 +60,7 @@ class Files:
         """All of `data`, or nothing. Raises EBADF, EFBIG, ENOSPC and what admission raises."""
         check_file_end(offset + len(data))
         if data == MARK:
-            self._check_reserving(fh, offset)
+            await self._check_reserving(fh, offset)
         await self._core.data.admit(len(data))
         handle = self._core.handles.get(fh)
         if not data:
@@ -77,9 +77,10 @@ class Files:
         self._core.handles.wrote(handle.ino, self._core.data.failures)
         return len(data)
 
-    def _check_reserving(self, fh: int, offset: int) -> None:
-        reserved = self._core.handles.get(fh).reserving.mark(offset)
-        if reserved > STRIDE and reserved > self._core.data.usable().free:
+    async def _check_reserving(self, fh: int, offset: int) -> None:
+        """The drives are asked before it is refused: whoever made room a moment ago is not told that there is none."""
+        reserved, data = self._core.handles.get(fh).reserving.mark(offset), self._core.data
+        if reserved > STRIDE and reserved > data.usable().free and reserved > (await data.measured()).free:
             raise FsError(errno.ENOSPC, f"{reserved} bytes are more than what is free")
 
     async def fsync(self, fh: int) -> None:

@@ -28,6 +28,8 @@ class FakeData:
         self.changes = 0
         self.syncs = 0
         self.free: int | None = None
+        self.freed: int | None = None
+        """What a look at the drives would show."""
         self.backlog = Backlog()
         self._total = total
         self._pages: dict[int, dict[int, bytearray]] = defaultdict(dict)
@@ -89,6 +91,11 @@ class FakeData:
     def usable(self) -> FileSpace:
         used = sum(len(pages) for pages in self._pages.values()) * PAGE
         return FileSpace(total=self._total, free=self._total - used if self.free is None else self.free)
+
+    async def measured(self) -> FileSpace:
+        if self.freed is not None:
+            self.free = self.freed
+        return self.usable()
 
     @property
     def files(self) -> set[int]:

@@ -41,6 +41,17 @@ async def test_reserving_more_than_is_free_is_enospc_and_what_fits_is_not(world:
     assert world.stat(ino).size == free
 
 
+async def test_the_drives_are_asked_before_a_reservation_is_refused(world: World) -> None:
+    """Others made room since the last look."""
+    ino, fh = await opened(world)
+    world.data.free, world.data.freed = STRIDE, 4 * STRIDE
+    for offset in range(STRIDE - 1, 4 * STRIDE, STRIDE):
+        await world.fs.files.write(fh, offset, MARK)
+    assert world.stat(ino).size == 4 * STRIDE
+    with fails(errno.ENOSPC):
+        await world.fs.files.write(fh, 5 * STRIDE - 1, MARK)
+
+
 async def test_one_nul_far_away_sets_a_size_and_reserves_nothing(world: World) -> None:
     """The old way to make a sparse image."""
     ino, fh = await opened(world)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ecfs.drive.base import Buffer
-from ecfs.drive.held import Held, create_file, held_descriptor, read_exactly, sync_directory, write_all
+from ecfs.drive.held import Held, create_file, held_descriptor, read_exactly, same_file, sync_directory, write_all
 from ecfs.drive.local_root import Root, unlink_quietly
 from ecfs.errors import DriveUnreachableError, ShardCorruptError
 
@@ -42,6 +43,8 @@ class Puts:
     def __init__(self) -> None:
         self.generation = 0
         self._guard = threading.Lock()
+        self._names = threading.Lock()
+        """Held while a name is given to another file, or taken away because of what it leads to."""
         self._pending = Batch()
         self._syncing = Batch()
         self._failure: str | None = None
@@ -78,9 +81,16 @@ class Puts:
                     write_all(descriptor, buffers)
                     self._keep(key, file, descriptor, generation)
             except BaseException:
-                unlink_quietly(key, directory)
+                self._take_back(key, file, directory)
                 file.close()
                 raise
+
+    def _take_back(self, key: str, file: Held[int], directory: int) -> None:
+        """Unless the name leads to another file by now: a put that was given up may fail long after its second try has
+        replaced it, was synced and counts."""
+        with self._names, file.use() as descriptor, suppress(OSError):
+            if same_file(os.fstat(descriptor), os.stat(key, dir_fd=directory, follow_symlinks=False)):
+                unlink_quietly(key, directory)
 
     def _keep(self, key: str, file: Held[int], descriptor: int, generation: int) -> None:
         """Remember the file for the next sync, or sync it here if too many are open."""
@@ -127,7 +137,8 @@ class Puts:
     def _exchange(self, temporary: str, key: str, directory: int) -> None:
         self.forget(key)
         try:
-            os.rename(temporary, key, src_dir_fd=directory, dst_dir_fd=directory)
+            with self._names:
+                os.rename(temporary, key, src_dir_fd=directory, dst_dir_fd=directory)
         except OSError as error:
             # The old file stays, perhaps unsynced, and is no longer among those that the next sync would find.
             with self._guard:

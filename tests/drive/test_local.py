@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -19,6 +20,7 @@ import trio.testing
 
 from ecfs.drive import local_puts
 from ecfs.drive.base import MAX_BLOB, Writer
+from ecfs.drive.held import write_all
 from ecfs.drive.local import LocalDrive
 from ecfs.drive.local_threads import Threads
 from ecfs.errors import (
@@ -288,6 +290,29 @@ async def test_a_replace_that_could_not_rename_fails_the_next_sync(
             await drive.put(KEY, [b"new"], replace=True)
     with pytest.raises(DriveUnreachableError, match="could not be replaced"):
         await drive.sync()
+
+
+async def test_a_put_that_was_given_up_and_fails_late_leaves_its_replacement(
+    drive: LocalDrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took its name away, which by then led to the second try: synced, and counted."""
+    first, go_on = iter([True]), threading.Event()
+
+    def write(*args: Any) -> None:
+        if next(first, False):
+            go_on.wait(30)
+            raise OSError(errno.EIO, "late")
+        write_all(*args)
+
+    monkeypatch.setattr(local_puts, "write_all", write)
+    with trio.move_on_after(0.3):
+        await drive.put(KEY, [b"data"])
+    await drive.put(KEY, [b"data"], replace=True)
+    await drive.sync()
+    go_on.set()
+    while drive.abandoned:
+        await trio.sleep(0.01)
+    assert await drive.get(KEY) == b"data"
 
 
 async def test_a_sync_given_up_voids_what_it_was_to_cover(drive: LocalDrive, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,7 +209,12 @@ class NodeDrive(Drive):
         length = sum(map(len, buffers))
         request = pb.PutRequest(caller=self._caller(key, changing=True), key=key, length=length, replace=replace)
         reply = await self._send("Put", request, buffers, key, WRITE_DEADLINE_S)
-        self._oldest_put = reply.voids if self._oldest_put is None else min(self._oldest_put, reply.voids)
+        self._remember(reply.voids)
+
+    def _remember(self, put: int | None) -> None:
+        """put: the syncs that had failed on the node when it was made; None for no put."""
+        known = [each for each in (self._oldest_put, put) if each is not None]
+        self._oldest_put = min(known, default=None)
 
     async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         check_key(key)
@@ -252,6 +257,8 @@ class NodeDrive(Drive):
             # Not cancelled over there: it would void puts that its caller begins from now on.
             self._syncs_left += 1
             call.when_done(self._one_sync_less)
+            # Should it fail over there, the next one must fail, too, instead of finding nothing to do.
+            self._remember(oldest)
             raise
         with labelled(self.slot):
             if error is not None:

@@ -1,0 +1,45 @@
+"""Syncs of a node that nobody waits for any more."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import trio
+
+from ecfs.drive.node import NodeDrive
+from ecfs.errors import DriveUnreachableError
+
+KEY = "s/00000002/00000000"
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_what_becomes_of_a_sync_that_was_given_up_is_told_to_the_next(
+    drive: NodeDrive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """It goes on over there. When it failed, the next one found nothing to do and said that all was durable."""
+    await drive.put(KEY, [b"data"])
+    real, go_on, begun = os.fsync, threading.Event(), threading.Event()
+
+    def fsync(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}") == str(tmp_path / "drive" / KEY):
+            begun.set()
+            go_on.wait(30)
+            if fails:
+                raise OSError(errno.EIO, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drive.sync)
+            await trio.to_thread.run_sync(begun.wait)
+            scope.cancel()
+    go_on.set()
+    if fails:
+        with pytest.raises(DriveUnreachableError, match="don't count"):
+            await drive.sync()
+    await drive.sync()  # whoever asked has heard of it

@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from ecfs.commit.settle import Settler, Watched, raise_gravest, together
+from ecfs.commit.settle import FAILURES, Settler, Watched, raise_gravest, together
 from ecfs.drive.base import Drive
 from ecfs.drive.begun import Gathering, Line
-from ecfs.errors import DriveError, DriveFullError, EcfsError
+from ecfs.errors import DriveFullError, EcfsError
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.record import Record, frame
 from ecfs.journal.segments import Appending
@@ -74,7 +74,7 @@ class Appender:
         drive = member.drive
         if drive is None or not member.up:
             return None
-        with suppress(DriveError):  # `_one` meets the same and says what it means
+        with suppress(*FAILURES):  # `_one` meets the same and says what it means
             appending = self._pool.segments.begin(member.slot, drive, record, framed, gathering)
             if appending is not None:
                 return _Begun(member, drive, member.incarnation, appending)
@@ -106,7 +106,7 @@ class Appender:
         member = each.member
         try:
             each.appending.result()
-        except DriveError as error:
+        except FAILURES as error:
             self._failed(member, error, full)
         else:
             self._note(member, each.incarnation, appended)
@@ -131,7 +131,7 @@ class Appender:
         if member.incarnation == incarnation:
             appended[member.slot] = incarnation
 
-    def _failed(self, member: Member, error: DriveError, full: Full) -> None:
+    def _failed(self, member: Member, error: EcfsError, full: Full) -> None:
         try:
             self._settler.failed(member, error)
         except DriveFullError as no_room:

@@ -14,11 +14,25 @@ import trio
 
 from ecfs.commit.sealed import SealedStripe
 from ecfs.drive.base import Drive
-from ecfs.errors import DriveError, DriveFencedError, DriveFullError, EcfsError, FencedError, NoRoomError, StalledError
+from ecfs.errors import (
+    DriveError,
+    DriveFencedError,
+    DriveFullError,
+    DriveUnreachableError,
+    EcfsError,
+    FencedError,
+    FormatTooNewError,
+    NoRoomError,
+    StalledError,
+    UsageError,
+)
 from ecfs.journal.opened import OpenedPool
 from ecfs.pool.members import Member
 from ecfs.stripes.writer import encode_stripe, put_shard
 
+FAILURES = (DriveError, UsageError, FormatTooNewError)
+"""What a drive's answer may raise. Only the first is promised (`drive.base`); the others a node can name as well, and
+whatever one drive answers must not end the engine."""
 LATE = 0.8
 """Share of the deadline after which a drive counts as late. The verdict follows at the deadline, since no program
 should wait longer than that: between the two it shows who else is late."""
@@ -175,12 +189,14 @@ class Settler:
             return False
         try:
             return await self._watched(member, drive, call)
-        except DriveError as error:
+        except FAILURES as error:
             self.failed(member, error)
             return False
 
-    def failed(self, member: Member, error: DriveError) -> None:
-        """What the failure of one operation means: the drive is down, or it raises as `call` does."""
+    def failed(self, member: Member, error: EcfsError) -> None:
+        """What one of FAILURES of an operation means: the drive is down, or it raises as `call` does."""
+        if not isinstance(error, DriveError):
+            error = DriveUnreachableError(f"gives an answer that makes no sense here: {error}", slot=member.slot)
         if isinstance(error, DriveFencedError):
             self._members.fenced = True
             raise FencedError(

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from ecfs.commit.engine import Engine
 from ecfs.errors import DriveFullError, DriveUnreachableError, NoRoomError, StalledError
 from ecfs.pool.members import Members
+from ecfs.rpc.status import error_named
 from ecfs.shard import shard_key
 from tests.faulty import FaultyDrive
 from tests.memory_pool import MemoryPool
@@ -60,6 +61,20 @@ async def test_drives_that_are_unplugged_are_not_told_as_a_lack_of_room(
         with pytest.raises(StalledError) as told:
             await engine.sync()
         assert not isinstance(told.value, NoRoomError)
+
+
+@pytest.mark.parametrize("name", ["UsageError", "FormatTooNewError"])
+@pytest.mark.parametrize("operation", ["put", "sync", "append"])
+async def test_a_drive_that_answers_what_no_drive_should_leaves_w(
+    pool: FaultyPool, autojump_clock: MockClock, operation: str, name: str
+) -> None:
+    """A node names such errors, too: they went past all who handle a drive's, and ended the engine."""
+    async with pool.engine(clean=False) as engine:
+        pool.faulty[2].failing[operation] = error_named(name, "a call needs a deadline")
+        await write_and_sync(engine)
+        member = engine.pool.members[2]
+        assert (member.up, member.in_w) == (False, False)
+        assert "a call needs a deadline" in member.reason
 
 
 async def test_r05_a_late_drive_leaves_w_in_the_commit_that_could_not_reach_it(

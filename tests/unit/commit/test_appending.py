@@ -20,7 +20,8 @@ from ecfs.drive.deadline import DeadlineDrive
 from ecfs.drive.health import HealthDrive
 from ecfs.drive.local import LocalDrive
 from ecfs.drive.wrapper import DriveWrapper
-from ecfs.errors import FencedError, StalledError
+from ecfs.errors import FencedError, StalledError, UsageError
+from ecfs.journal.segments import Appending
 from tests.memory_pool import MemoryPool
 from tests.unit.commit.test_engine import data, make_file, write
 
@@ -154,6 +155,24 @@ async def test_a_full_drive_leaves_w(pool: DirectoryPool, monkeypatch: pytest.Mo
         member = engine.pool.members[5]
         assert (member.in_w, member.full) == (False, True)
         assert "no room for the journal" in member.reason
+
+
+async def test_a_drive_that_answers_what_no_drive_should_leaves_w(
+    pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Appending.result
+
+    def result(appending: Appending) -> None:
+        real(appending)
+        if appending.slot == 2:
+            raise UsageError("a call needs a deadline")
+
+    async with pool.engine(clean=False) as engine:
+        await make_file(engine)
+        monkeypatch.setattr(Appending, "result", result)
+        with trio.fail_after(60):
+            await small_commit(engine)
+        assert in_w(engine) == {0, 1, 3, 4, 5}
 
 
 async def test_a_drive_that_promised_itself_to_another_ends_it(pool: DirectoryPool) -> None:

@@ -52,6 +52,10 @@ class Watched:
     answered: Callable[[], bool] = bool
     stalled: bool = False
 
+    def stall(self) -> None:
+        self.stalled = True
+        self.give_up()
+
     def raise_if_stalled(self) -> None:
         if self.stalled:
             raise StalledError(f"drives have not answered for {trio.current_time() - self.started:.0f} s")
@@ -109,6 +113,7 @@ class Settler:
         self._members = pool.members
         self._calls: set[Watched] = set()
         self._wake = trio.Event()
+        self._ended = False
 
     # ---- shards -----------------------------------------------------------------------------------------
 
@@ -158,13 +163,30 @@ class Settler:
     async def _sync_one(self, member: Member, stripes: list[SealedStripe]) -> None:
         incarnation = member.incarnation
         try:
-            done = await self.call(member, lambda drive: drive.sync())
+            done = await self.sync_drive(member)
         except DriveFullError as error:
             self._members.take_down(member.slot, "absent", f"sync failed: {error.args[0]}")
             return
-        if done and member.incarnation == incarnation:
+        if done:
             for stripe in stripes:
-                stripe.synced[member.slot] = incarnation
+                if stripe.placed.get(member.slot) == incarnation:  # else it was voided before this began
+                    stripe.synced[member.slot] = incarnation
+
+    async def sync_drive(self, member: Member) -> bool:
+        """Make all that was put on the drive durable, by whomever. Unless it returns True, none of it counts: a second
+        sync would succeed without having written anything (R21). Raises as `call` does.
+
+        Not ended by its caller's being cancelled: that would void what others have put, on all drives at once where a
+        scrub is given up. R5 ends it, and the end of `run`.
+        """
+        incarnation, done = member.incarnation, False
+        try:
+            with trio.CancelScope(shield=True):
+                done = await self.call(member, lambda drive: drive.sync())
+        finally:
+            if not done and member.incarnation == incarnation:
+                self._members.void_puts(member.slot)
+        return done and member.incarnation == incarnation
 
     def no_room(self, full: Sequence[tuple[Member, DriveFullError]], what: str) -> None:
         """Drives found no room for what all of W must have: they leave. Where too few would be left, because somebody
@@ -226,6 +248,8 @@ class Settler:
         watched = Watched(member, trio.current_time(), drive.capabilities.deadline_s, give_up, answered)
         self._calls.add(watched)
         self._wake.set()
+        if self._ended:
+            watched.stall()
         return watched
 
     def unwatch(self, watched: Watched) -> None:
@@ -235,12 +259,18 @@ class Settler:
 
     async def run(self) -> None:
         """Judge late calls, until cancelled. Sleeps for good while nothing is on its way."""
-        while True:
-            if not self._calls:
-                self._wake = trio.Event()
-                await self._wake.wait()
-            await trio.sleep(LOOK_S)
-            self._judge(trio.current_time())
+        try:
+            while True:
+                if not self._calls:
+                    self._wake = trio.Event()
+                    await self._wake.wait()
+                await trio.sleep(LOOK_S)
+                self._judge(trio.current_time())
+        finally:
+            # Nobody judges from now on: a sync, which is shielded, would keep unmounting from its end (R20).
+            self._ended = True
+            for call in list(self._calls):
+                call.stall()
 
     def _judge(self, now: float) -> None:
         calls = [call for call in self._calls if not call.answered()]
@@ -257,5 +287,4 @@ class Settler:
         if self._members.may_leave_for_slowness(late):
             self._members.take_down(call.member.slot, "absent", f"no answer within {call.deadline_s:g} s")
         elif waited > call.deadline_s + self._pool.settings.shared_stall_s:
-            call.stalled = True
-            call.give_up()
+            call.stall()

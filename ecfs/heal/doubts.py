@@ -42,14 +42,18 @@ class Doubts:
         return {slot for slot, buffers in shards.items() if await self._put(fact, slot, buffers)}
 
     async def _put(self, fact: StripeFact, slot: int, buffers: list[Buffer]) -> bool:
-        pool = self._job.ctx.pool
+        job, pool = self._job, self._job.ctx.pool
+        member = pool.members[slot]
+        incarnation = member.incarnation
 
         async def write(drive: Drive) -> None:
             await drive.put(fact.key, buffers, replace=True)
-            await drive.sync()
+
+        async def read_back(drive: Drive) -> None:
             await check_shard(drive, fact, slot, pool.pool_id)
 
-        return await self._job.change(pool.members[slot], write)
+        durable = await job.change(member, write) and await job.sync(member)
+        return durable and member.incarnation == incarnation and await job.change(member, read_back)
 
     async def settle(self, done: Collection[Pair]) -> None:
         """These are durable: no doubt is left about them. Raises StalledError, FencedError."""

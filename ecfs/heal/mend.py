@@ -187,10 +187,9 @@ class Mender:
     async def _sync_one(self, slot: int, results: list[Mended]) -> None:
         member = self._ctx.pool.members[slot]
         try:
-            done = await self._ctx.engine.settler.call(member, lambda drive: drive.sync())
-        except DriveFullError as error:
-            self._ctx.pool.members.take_down(slot, "absent", f"sync failed: {error.args[0]}")
-            done = False
+            done = await self._ctx.engine.settler.sync_drive(member)
+        except DriveFullError:
+            done = False  # stays in the ledger until there is room
         for result in results:
             if not done or result.put.get(slot) != member.incarnation:
                 result.put.pop(slot, None)  # R21: what a failed sync should have covered is void

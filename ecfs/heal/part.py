@@ -69,6 +69,13 @@ class Job:
         except (DriveFullError, StalledError):
             return False
 
+    async def sync(self, member: Member) -> bool:
+        """`Settler.sync_drive`, since what it voids may be the engine's; False also in a stall or for lack of room."""
+        try:
+            return await self.ctx.engine.settler.sync_drive(member)
+        except (DriveFullError, StalledError):
+            return False
+
 
 def shard_size(fragment_length: int) -> int:
     return DATA_OFFSET + fragment_length

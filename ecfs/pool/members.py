@@ -6,8 +6,9 @@ Two facts per slot, never mixed up (rule R5):
 * ``in_w``: committed records say that the drive is in W. Changes only when a record that says so is committed
   (`Members.apply_rows`), so that after a crash everybody agrees on who must have what.
 
-A shard or record goes to slots that are both. A drive that goes down and comes up again has a new *incarnation*:
-what was put but not synced before is void (R21), and a put counts only for the incarnation it was made in.
+A shard or record goes to slots that are both. A drive that goes down and comes up again has a new *incarnation*, and
+so has one that stays but on which a sync was given up: what was put but not synced before is void (R21), and a put
+counts only for the incarnation it was made in.
 """
 
 from __future__ import annotations
@@ -163,6 +164,10 @@ class Members:
         member.incarnation += 1
         member.misses = 0
         self._set(member, state, reason)
+
+    def void_puts(self, slot: int) -> None:
+        """A sync failed or was given up, and the drive stays: what was put on it and not yet synced is void (R21)."""
+        self._members[slot].incarnation += 1
 
     def bring_up(self, slot: int, drive: Drive, state: str, reason: str = "") -> None:
         """The drive is there and its identity was checked. It gets nothing new until it is in W, too."""

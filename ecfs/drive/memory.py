@@ -261,9 +261,13 @@ class MemoryDrive(Drive):
         except DriveFencedError:
             raise  # refused: it is not its sync any more
         except BaseException:
-            self.store.void()
-            self._oldest_put = None  # whoever asked has heard of it
+            self.void_puts()
             raise
+
+    def void_puts(self) -> None:
+        """What a sync that failed or was broken off leaves behind; whoever asked for it has heard of it."""
+        self.store.void()
+        self._oldest_put = None
 
     def _demand_nothing_void(self) -> None:
         """As on a node, whose clients share one drive: what failed for one of them is gone for all."""

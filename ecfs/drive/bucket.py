@@ -232,8 +232,8 @@ class BucketDrive(Drive):
         if any(length < 0 for _, length in ranges):
             return _cut(self._store.read(key), ranges)
         found = self._store.ranges(key, ranges)
-        if any(len(data) < length for data, (_, length) in zip(found, ranges, strict=True)):
-            raise ShardCorruptError("the object ends before what was asked for")
+        if any(len(data) != length for data, (_, length) in zip(found, ranges, strict=True)):
+            raise ShardCorruptError("the object ends before what was asked for, or the store answers more")
         return found
 
     async def verify(self, key: str) -> ShardHeader:

@@ -23,7 +23,7 @@ from ecfs.stripes.fact import StripeFact
 @dataclass(frozen=True)
 class Fetched:
     """What a shard gave. blocks: number → verified data. flaw: why others of the asked blocks are not among them.
-    run: if the blocks are consecutive, and all there, their bytes as the drive gave them; else None."""
+    run: if the blocks are consecutive, and all there, their bytes as the drive gave them and no others; else None."""
 
     header: ShardHeader
     blocks: dict[int, memoryview]
@@ -126,7 +126,9 @@ class Source:
                     blocks[number] = data
                 except CorruptError as error:
                     flaw = flaw or self.corrupt(str(error))
-        return Fetched(header, blocks, flaw, answers[0] if flaw is None and len(answers) == 1 else None)
+        # Bytes behind the last block were compared with nothing: as part of a run, a program would get them.
+        is_run = flaw is None and len(answers) == 1 and len(answers[0]) == self._range(runs[0])[1]
+        return Fetched(header, blocks, flaw, answers[0] if is_run else None)
 
     def _range(self, run: range) -> tuple[int, int]:
         """Where blocks `run` lie in the shard: (offset, length) in bytes."""

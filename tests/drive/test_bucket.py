@@ -22,11 +22,13 @@ from ecfs.errors import (
     RefusedError,
     ShardCorruptError,
 )
-from ecfs.geometry import Geometry
+from ecfs.geometry import Geometry, stripe_id
 from ecfs.journal.create import create_pool
+from ecfs.shard import shard_key
 
 OLD, NEW = Writer(2, "a" * 32), Writer(3, "b" * 32)
 SEGMENT = "j/00000002.000000"
+KEY = shard_key("s", stripe_id(2, 1))
 
 
 class Careless(Bucket):
@@ -49,6 +51,13 @@ class LosesAnswers(Bucket):
     def create(self, name: str, data: bytes) -> str:
         super().create(name, data)
         return super().create(name, data)
+
+
+class Overflowing(Bucket):
+    """Answers more than it was asked for."""
+
+    def ranges(self, name: str, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
+        return super().ranges(name, [(offset, length + 1) for offset, length in wanted])
 
 
 class Counting(Bucket):
@@ -198,3 +207,16 @@ async def test_a_stretch_of_a_segment_costs_only_the_objects_that_hold_it() -> N
     assert await fetches_of(store, Here, [(size * 4 - 5, 10)]) == (2, bytes([3] * 5 + [4] * 5))
     with pytest.raises(ShardCorruptError):
         await fetches_of(store, Here, [(size * 8 - 5, 10)])
+
+
+@pytest.mark.parametrize(("kind", "asked"), [(Bucket, 11), (Overflowing, 4)])
+async def test_an_answer_of_another_length_is_not_believed(kind: type[Bucket], asked: int) -> None:
+    store = MemoryStore()
+    drive = await made(store)
+    await drive.put(KEY, [b"ten bytes."])
+    await drive.close()
+    other = handle(store, kind)
+    await other.attach(exclusive=True)
+    with pytest.raises(ShardCorruptError):
+        await other.read(KEY, [(0, asked)])
+    await other.close()

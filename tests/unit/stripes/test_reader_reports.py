@@ -100,6 +100,29 @@ async def test_a_drive_that_answers_too_few_ranges_is_corrupt_and_not_believed(m
     assert pool.bad_slots == [fact.slot_of(0)]
 
 
+@pytest.mark.parametrize("in_parts", [False, True])
+async def test_of_a_longer_answer_no_byte_that_nothing_was_compared_with_is_given_out(in_parts, monkeypatch):
+    """The next block comes from the cache: what the drive sent behind its own must not lie in its place."""
+    pool = Pool(cache=True)
+    payload = payload_of(4 * MIB)
+    fact = await pool.store(payload)
+    await pool.reader.read(fact, 4 * BLOCK + 5, 100)
+    drive = pool.drive_of(fact, 0)
+    honest = drive.read
+
+    async def read(key, ranges):
+        *others, last = await honest(key, ranges)
+        return [*others, last + b"x" * BLOCK]
+
+    monkeypatch.setattr(drive, "read", read)
+    into = bytearray(5 * BLOCK)
+    if in_parts:
+        await pool.reader.read_parts(fact, [(0, 5 * BLOCK, 0)], into)
+    else:
+        into[:] = await pool.reader.read(fact, 0, 5 * BLOCK)
+    assert into == payload[: 5 * BLOCK]
+
+
 # ---- reporting --------------------------------------------------------------------------------------------
 
 

@@ -48,17 +48,10 @@ class Source:
     async def blocks(self, numbers: Sequence[int], header: ShardHeader | None) -> Fetched:
         """The blocks `numbers` (ascending), with one request; the header too if the caller has no verified one.
 
-        One bad block does not spoil the others: with three shards damaged in different places, every row still has
-        enough good blocks.
+        ShardCorruptError may be about one of several blocks, a bad sector or a cut-off end: the drive refuses all that
+        was asked without saying where. Then there is `one_by_one`.
         """
-        try:
-            answers = await self.drive.read(self.fact.key, self.ranges(numbers, header))
-        except ShardCorruptError as error:
-            # One bad sector, or a cut-off end: without saying where, the drive refused everything that was asked.
-            if len(numbers) == 1:
-                raise
-            return await self._one_by_one(numbers, header, error)
-        return self.judge(numbers, header, answers)
+        return self.judge(numbers, header, await self.drive.read(self.fact.key, self.ranges(numbers, header)))
 
     def ranges(self, numbers: Sequence[int], header: ShardHeader | None) -> list[tuple[int, int]]:
         """What to ask the drive for: the blocks `numbers` (ascending), and the header first if it is not known."""
@@ -74,8 +67,12 @@ class Source:
             answers = answers[1:]
         return self._check(header, list(_runs(numbers)), answers)
 
-    async def _one_by_one(self, numbers: Sequence[int], header: ShardHeader | None, flaw: ShardCorruptError) -> Fetched:
-        """What can be had of `numbers`, one request each. Raises ShardCorruptError if not even the header can."""
+    async def one_by_one(self, numbers: Sequence[int], header: ShardHeader | None, flaw: ShardCorruptError) -> Fetched:
+        """What can be had of `numbers`, one request each. Raises ShardCorruptError if not even the header can.
+
+        One bad block does not spoil the others: with three shards damaged in different places, every row still has
+        enough good blocks. flaw: what the drive answered to all of them at once.
+        """
         if header is None:
             header = self._header(memoryview(await self.drive.get(self.fact.key, 0, HEADER_LENGTH)))
         blocks: dict[int, memoryview] = {}

@@ -23,7 +23,7 @@ from ecfs.errors import (
     StripeLostError,
 )
 from ecfs.geometry import BLOCK_SIZE, Piece, blocks_covering
-from ecfs.shard import DATA_OFFSET, Buffer, check_block
+from ecfs.shard import DATA_OFFSET, Buffer, ShardHeader, check_block
 from ecfs.stripes.access import DriveAccess
 from ecfs.stripes.bad import BadShards
 from ecfs.stripes.blocks import Blocks
@@ -61,7 +61,8 @@ class ReadContext:
 
 @dataclass(eq=False)
 class _Request:
-    """Blocks of one shard that a drive was asked for. late_at: when it should have answered, seconds."""
+    """Blocks of one shard that a drive was asked for. late_at: when it should have answered, seconds. late: it has
+    not, or is known not to give all of them; its rows are asked of others meanwhile."""
 
     index: int
     numbers: Sequence[int]
@@ -192,7 +193,7 @@ class Reading:
     async def _fetch(self, request: _Request, source: Source) -> None:
         header = self._context.cache.header(self._fact, request.index)
         try:
-            fetched = await source.blocks(request.numbers, header)
+            fetched = await self._fetch_blocks(request, source, header)
         except FormatTooNewError as error:
             self._bad[request.index], self._is_calm = str(error), False
         except DriveError as error:
@@ -202,6 +203,20 @@ class Reading:
         self._requests.discard(request)
         if not (self._is_calm and self._requests):
             self._news.set()
+
+    async def _fetch_blocks(self, request: _Request, source: Source, header: ShardHeader | None) -> Fetched:
+        try:
+            return await source.blocks(request.numbers, header)
+        except ShardCorruptError as error:
+            if len(request.numbers) == 1:
+                raise
+            # Told now, and others asked now: what follows takes a request for each block. Who reads does not wait for
+            # that, and may take back the request before it ends; then nobody would ever hear of the damage, and the
+            # drive, which answered at once, would be shunned as late.
+            self._report(source.slot, error)
+            request.late, self._is_calm = True, False
+            self._news.set()
+            return await source.one_by_one(request.numbers, header, error)
 
     # ---- judging what came ------------------------------------------------------------------------------
 

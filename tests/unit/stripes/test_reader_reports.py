@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from ecfs.errors import DriveUnreachableError, FormatTooNewError, ShardCorruptError, ShardMissingError, StripeLostError
 from ecfs.geometry import Geometry, stripe_id
@@ -157,6 +158,28 @@ async def test_after_forget_a_repaired_shard_is_read_and_a_bad_one_reported_anew
     pool.reset_counters()
     assert await pool.reader.read(fact, 0, 5000) == payload
     assert pool.slots_read() == sorted(fact.slot_of(index) for index in range(4))
+
+
+@pytest.mark.parametrize("length", [MIB, MIB + BLOCK])
+@pytest.mark.parametrize("damage", ["cut off", "bad sector"])
+async def test_damage_is_told_although_a_request_for_each_block_takes_longer_than_anybody_waits(length, damage):
+    """The drive said at once that the shard is damaged; it is not late, and is not shunned."""
+    pool = Pool()
+    pool.p95_s = 0.005
+    payload = payload_of(4 * MIB)
+    fact = await pool.store(payload)
+    for drive in pool.drives:
+        drive.delay_s = 0.004
+    drive = pool.drive_of(fact, 0)
+    if damage == "cut off":
+        drive.shards[fact.key] = drive.shards[fact.key][:-10]
+    else:
+        drive.unreadable_at = 4096 + 5 * BLOCK
+    start = trio.current_time()
+    assert await pool.reader.read(fact, 0, length) == payload[:length]
+    assert pool.bad_slots == [drive.slot]
+    assert not pool.reader._context.hedge.is_shunned(drive.slot)
+    assert trio.current_time() - start == pytest.approx(2 * 0.004)  # its answer, then that of the others
 
 
 async def test_the_pool_is_told_which_drives_answered():

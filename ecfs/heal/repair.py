@@ -125,7 +125,12 @@ class Repairer:
             for stripe, slot in taken:
                 del self._quick[stripe, slot]
                 jobs.setdefault(stripe, set()).add(slot)
-            self._count(await self.mender.mend((stripe, frozenset(slots)) for stripe, slots in jobs.items()))
+            try:
+                self._count(await self.mender.mend((stripe, frozenset(slots)) for stripe, slots in jobs.items()))
+            except BaseException:
+                # A stall, say. Reads report a shard once: dropped here, the ledger would not hear of it before a scrub.
+                self._quick |= dict.fromkeys(taken)
+                raise
             for stripe in jobs:
                 self._ctx.pool.reader.forget(stripe)  # a false alarm must not shun the shard for ever
 

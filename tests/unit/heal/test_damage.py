@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 import trio
@@ -10,7 +10,8 @@ from trio.testing import MockClock
 
 from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.memory_store import MemoryStore
-from ecfs.heal.mend import Mended, Mender
+from ecfs.errors import StalledError
+from ecfs.heal.mend import Job, Mended, Mender
 from ecfs.shard import verify_shard
 from tests.unit.heal.conftest import Hospital, data
 
@@ -255,3 +256,26 @@ async def test_a_checkpoint_found_damaged_is_known_until_its_repair_is_durable(
         await patient.assert_clean()
     hospital.pool.crash()
     assert bytes(store.raw(key)) == whole
+
+
+async def test_what_a_read_reported_outlives_a_pass_that_was_interrupted(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read reports a shard once. After a stall of a moment the ledger would not have heard of it before a scrub."""
+    async with hospital.open(run=False) as patient:
+        await patient.write(7, data(300_000))
+        store, repairer = hospital.pool.stores[SLOT], patient.healer.repairer
+        delete(store, [key for key in store.names if key.startswith("s/")])
+        await patient.check()
+
+        async def stalled(jobs: Iterable[Job]) -> list[Mended]:
+            raise StalledError(f"{len(list(jobs))} stripes, and three drives are away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(repairer.mender, "mend", stalled)
+            with pytest.raises(StalledError):
+                await repairer.quick_pass()
+        await repairer.quick_pass()
+        assert repairer.quick_pending == 0
+        assert repairer.repaired == 1
+        await patient.assert_clean()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from ecfs.commit.space import Usable
 from ecfs.errors import NotEnoughDrivesError, PoolFullError, StalledError
 
@@ -17,17 +19,25 @@ class Admission:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._pool = engine.pool
+        self._reclaiming = trio.Lock()
 
     async def admit(self, size: int, *, deleting: bool) -> None:
         """Raises StalledError, FencedError, NotEnoughDrivesError, PoolFullError."""
+        backlog = self._engine.compactor.backlog
+        await self._wait_for_memory(size)
+        if size and await backlog.wait_turn(size):
+            await self._wait_for_memory(size)
+        if not deleting:
+            await self._find_room(size)
+        backlog.written(size)
+
+    async def _wait_for_memory(self, size: int) -> None:
+        """Also says whether changes are allowed at all. Asked again after every other wait: the engine may have stalled
+        meanwhile, and of 32 who go on at once each would still see the room that one of them takes."""
         self._refuse_if_unable()
         while self._is_crowded(size):
             await self._engine.wait_for_room()
             self._refuse_if_unable()
-        if size and await self._engine.compactor.backlog.wait_turn(size):
-            self._refuse_if_unable()
-        if not deleting:
-            await self._find_room(size)
 
     def _refuse_if_unable(self) -> None:
         engine = self._engine
@@ -50,16 +60,19 @@ class Admission:
         keeper = self._engine.space_keeper
         if not keeper.fits(size):
             # Before saying no: what is dead may only wait for a commit or for the compactor. Bounded, not a loop.
-            await self._reclaim()
+            async with self._reclaiming:
+                if not keeper.fits(size):
+                    await self._reclaim(size)
+            await self._wait_for_memory(size)
             if not keeper.fits(size):
                 raise PoolFullError("no space left for new data")
         keeper.promise(size)
 
-    async def _reclaim(self) -> None:
+    async def _reclaim(self, size: int) -> None:
         """Look again; commit, delete what died, compact once, look again."""
         engine = self._engine
         await engine.space_keeper.sample()
-        if engine.space_keeper.fits(self._pool.settings.stripe_size):
+        if engine.space_keeper.fits(max(size, self._pool.settings.stripe_size)):
             return
         await engine.sync()
         await engine.compactor.compact_once(urgent=True)

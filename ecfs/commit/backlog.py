@@ -24,7 +24,8 @@ MOST_DEBT = 1 << 20
 
 
 class Backlog:
-    """Told by the compactor while it is at work; asked before each write. Nothing here waits but `wait_turn`."""
+    """Told by the compactor while it is at work; asked before each write, told of it when it is allowed. Nothing here
+    waits but `wait_turn`."""
 
     def __init__(self) -> None:
         self._credit = math.inf
@@ -66,9 +67,13 @@ class Backlog:
                         await self._news.wait()
             finally:
                 self._waiting -= 1
+        return waits
+
+    def written(self, size: int) -> None:
+        """So many bytes are written now. Counted with its turn, what is refused afterwards for want of room would look
+        as if the compactor had won it back."""
         self._credit -= size
         self._written += size
-        return waits
 
     def _patience(self, size: int) -> float:
         """Seconds."""

@@ -1,0 +1,161 @@
+"""What is looked at again after a wait, and what is tried before ENOSPC."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trio
+
+from ecfs.commit.engine import Engine
+from ecfs.errors import NotEnoughDrivesError, PoolFullError
+from tests.memory_pool import MemoryPool
+from tests.unit.commit.test_engine import INO, data, make_file, write
+
+MIB = 1 << 20
+STRIPE = 64 * 1024
+WRITERS = 32
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> MemoryPool:
+    pool = MemoryPool(tmp_path)
+    await pool.create()
+    return pool
+
+
+@pytest.fixture
+async def small(tmp_path: Path) -> MemoryPool:
+    pool = MemoryPool(tmp_path, stripe_size=STRIPE, seal_at=MIB, journal_limit=256 * 1024, inline_at_most=0)
+    await pool.create()
+    for store in pool.stores:
+        store.capacity = 12 * MIB
+    return pool
+
+
+async def fill(engine: Engine) -> int:
+    """Write until the pool is full; the size of the file."""
+    await make_file(engine)
+    size = 0
+    with suppress(PoolFullError):
+        while True:
+            await write(engine, size, data(STRIPE))
+            size += STRIPE
+    await engine.sync()
+    return size
+
+
+async def punch(engine: Engine, start: int, end: int) -> None:
+    await engine.admit(0, deleting=True)
+    with engine.db.atomic():
+        engine.db.files.punch(INO, start, end)
+    engine.changed()
+
+
+async def test_memory_stays_bounded_when_many_have_waited_for_the_compactor(
+    pool: MemoryPool, autojump_clock: object
+) -> None:
+    """They go on in the same moment, and each had looked before at the memory that there was."""
+    async with pool.engine() as engine:
+        await make_file(engine)
+        for number in range(15):
+            await write(engine, number * MIB, data(MIB, number))
+        engine.compactor.backlog.measured(1000 * MIB, 100)
+        most = 0
+
+        async def one(number: int) -> None:
+            nonlocal most
+            await write(engine, number * MIB, data(MIB, number))
+            most = max(most, engine.dirty.total)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(100, 100 + WRITERS):
+                nursery.start_soon(one, number)
+            await trio.sleep(0.01)
+            engine.compactor.backlog.measured(100 * MIB, 100)
+        assert most <= engine.pool.settings.dirty_limit
+
+
+async def test_writes_that_are_refused_do_not_count_as_won_back(
+    pool: MemoryPool, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """ENOSPC again and again, while the compactor is behind: nobody wrote, so nothing may be written for it."""
+    async with pool.engine() as engine:
+        backlog = engine.compactor.backlog
+        backlog.measured(100 * MIB, MIB)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.space_keeper, "fits", lambda size: False)
+            for _ in range(64):
+                with pytest.raises(PoolFullError):
+                    await engine.admit(MIB)
+        backlog.measured(100 * MIB, MIB)
+        assert await backlog.wait_turn(MIB)
+
+
+async def test_room_is_won_back_also_for_a_write_longer_than_a_stripe(small: MemoryPool) -> None:
+    """That a stripe fits says nothing of a megabyte: it was ENOSPC, with half of the pool dead."""
+    async with small.engine() as engine:
+        size = await fill(engine)
+        for store in small.stores:
+            assert store.capacity is not None
+            store.capacity += 2 * STRIPE
+        await engine.space_keeper.sample()
+        assert engine.space_keeper.fits(STRIPE)
+        await punch(engine, size // 2, size)
+        await engine.admit(MIB)
+
+
+async def test_writers_that_find_the_pool_full_win_room_back_one_after_the_other(
+    small: MemoryPool, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """All at once, each would read the same stripes into memory."""
+    async with small.engine() as engine:
+        size = await fill(engine)
+        for start in range(0, size, STRIPE):
+            await punch(engine, start, start + STRIPE // 8)
+        running = most = 0
+        real = engine.compactor.compact_once
+
+        async def compact_once(*, urgent: bool = False) -> bool:
+            nonlocal running, most
+            running += urgent
+            most = max(most, running)
+            try:
+                return await real(urgent=urgent)
+            finally:
+                running -= urgent
+
+        monkeypatch.setattr(engine.compactor, "compact_once", compact_once)
+
+        async def one() -> None:
+            with suppress(PoolFullError):
+                await engine.admit(4 * MIB)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(WRITERS):
+                nursery.start_soon(one)
+        assert most == 1
+
+
+async def test_r6_a_change_is_refused_when_too_few_drives_are_left_after_room_was_won_back(
+    small: MemoryPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with small.engine(clean=False) as engine:
+        await make_file(engine)
+        await engine.sync()
+        keeper = engine.space_keeper
+        sample, looks = keeper.sample, 0
+
+        async def drives_vanish() -> None:
+            nonlocal looks
+            looks += 1
+            await sample()
+            if looks == 2:
+                for slot in range(3):
+                    engine.pool.members.take_down(slot, "absent", "unplugged")
+
+        monkeypatch.setattr(keeper, "sample", drives_vanish)
+        monkeypatch.setattr(keeper, "fits", lambda size: looks >= 2)
+        with pytest.raises(NotEnoughDrivesError):
+            await engine.admit(4096)

@@ -27,6 +27,8 @@ ALMOST_LIVE = 0.95
 STRIPES_AT_ONCE = 2
 """Written in one go: the more, the less of a file lies between what is in one of them. Held in memory."""
 MOST_STRIPES = 64
+RETRY_S = 60.0
+"""After a stripe could not be read: its drives may only have been away."""
 
 
 class Compactor:
@@ -35,7 +37,8 @@ class Compactor:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._wake = trio.Event()
-        self._hopeless: set[int] = set()
+        self._hopeless: dict[int, float] = {}
+        """Stripes that could not be read, and when to try again."""
         self._tidier = Tidier(engine, self)
         self.backlog = Backlog()
         self._at_work = False
@@ -92,6 +95,8 @@ class Compactor:
     async def compact_once(self, *, urgent: bool = False) -> bool:
         """Move the live bytes of the deadest stripes into a few new ones. False if nothing was worth it."""
         threshold = ALMOST_LIVE if urgent else self._engine.pool.settings.compact_below
+        now = trio.current_time()
+        self._hopeless = {stripe: at for stripe, at in self._hopeless.items() if at > now}
         rows = self._engine.db.files.stripes_by_liveness(MOST_STRIPES)
         chosen = [r.stripe for r in rows if r.live < threshold * r.length and r.stripe not in self._hopeless]
         room = self._engine.pool.settings.stripe_size * (1 if urgent else STRIPES_AT_ONCE)
@@ -99,6 +104,8 @@ class Compactor:
             moved: list[Moved] = []
             for stripe in chosen:
                 pins.enter_context(self._engine.pool.pins.pin(stripe))
+                if not self._engine.db.files.extents_of(stripe):
+                    continue  # R13: it died while the one before was read; its shards may be gone
                 pieces = await self._gather(stripe)
                 while pieces and (len(pieces[0].data) <= room or not moved):
                     room -= len(pieces[0].data)
@@ -123,7 +130,7 @@ class Compactor:
         try:
             payload = await self._engine.files.read_stripe(stripe)
         except (StripeLostError, CorruptError):
-            self._hopeless.add(stripe)  # can't be read now: leave it where it is, for scrub to judge
+            self._hopeless[stripe] = trio.current_time() + RETRY_S  # leave it where it is, for scrub to judge
             return []
         return [
             Moved(extent, payload[extent.source_offset : extent.source_offset + extent.length])

@@ -18,14 +18,16 @@ class Reaper:
         self._pool = pool
         self._reaped = reaped
         self._on_reaped = on_reaped
-        self._waiting: list[tuple[int, bool]] = []
+        self._waiting: dict[int, bool] = {}
+        """Stripe → whether it has a fact. One stays until it is deleted, so that the next round finds what a cancelled
+        one, of a program that was killed while room was made for it, has left."""
         self._wake = trio.Event()
         self._lock = trio.Lock()
 
     def bury(self, stripes: list[int], *, had_fact: bool) -> None:
         """had_fact: the stripe was committed once, so its fact must be removed by a later outcome."""
         if stripes:
-            self._waiting += [(stripe, had_fact) for stripe in stripes]
+            self._waiting |= dict.fromkeys(stripes, had_fact)
             self._wake.set()
 
     async def run(self) -> None:
@@ -37,20 +39,19 @@ class Reaper:
     async def drain(self) -> None:
         """Delete everything that waits now; returns when also what another call is deleting is gone."""
         async with self._lock:
-            waiting, self._waiting = self._waiting, []
             limit = trio.CapacityLimiter(4)
             async with trio.open_nursery() as nursery:
-                for stripe, had_fact in waiting:
+                for stripe in tuple(self._waiting):
                     await limit.acquire_on_behalf_of(stripe)
-                    nursery.start_soon(self._delete, stripe, had_fact, limit)
+                    nursery.start_soon(self._delete, stripe, limit)
 
-    async def _delete(self, stripe: int, had_fact: bool, limit: trio.CapacityLimiter) -> None:
+    async def _delete(self, stripe: int, limit: trio.CapacityLimiter) -> None:
         try:
             await self._pool.pins.wait_unpinned(stripe)
             self._pool.reader.forget(stripe)
             for member in self._pool.members.up():
                 await self._delete_on(member.slot, stripe)
-            if had_fact:
+            if self._waiting.pop(stripe):
                 self._reaped.append(stripe)
                 self._on_reaped()
         finally:

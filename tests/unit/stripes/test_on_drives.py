@@ -6,6 +6,7 @@ import itertools
 from typing import cast
 
 import pytest
+import trio
 
 from ecfs.drive.base import Drive, Writer
 from ecfs.drive.local import LocalDrive
@@ -20,9 +21,8 @@ from tests.unit.stripes.fakes import POOL_ID, FakeDrive, Pool, payload_of
 PAYLOAD = payload_of(600_001)
 
 
-@pytest.fixture
-def nobody_is_late():
-    """The real clock after all: a local drive has threads, for which the simulated one does not wait."""
+pytestmark = pytest.mark.trio(run=trio.run)
+"""The real clock after all: a local drive has threads, for which the simulated one does not wait."""
 
 
 @pytest.fixture(params=["memory", "local"])

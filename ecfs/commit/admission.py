@@ -59,14 +59,23 @@ class Admission:
     async def _find_room(self, size: int) -> None:
         keeper = self._engine.space_keeper
         if not keeper.fits(size):
-            # Before saying no: what is dead may only wait for a commit or for the compactor. Bounded, not a loop.
-            async with self._reclaiming:
-                if not keeper.fits(size):
-                    await self._reclaim(size)
+            await self._make_room(size)
             await self._wait_for_memory(size)
             if not keeper.fits(size):
                 raise PoolFullError("no space left for new data")
         keeper.promise(size)
+
+    async def has_room(self, size: int) -> bool:
+        """See `FileData.has_room`."""
+        if not self._engine.space_keeper.fits(size):
+            await self._make_room(size)
+        return self._engine.space_keeper.fits(size)
+
+    async def _make_room(self, size: int) -> None:
+        """Before saying no: what is dead may only wait for a commit or for the compactor. Bounded, not a loop."""
+        async with self._reclaiming:
+            if not self._engine.space_keeper.fits(size):
+                await self._reclaim(size)
 
     async def _reclaim(self, size: int) -> None:
         """Look again; commit, delete what died, compact once, look again."""

@@ -143,12 +143,11 @@ class Engine:
     def allocated(self, ino: int) -> int:
         return self.files.allocated(ino)
 
+    async def has_room(self, size: int) -> bool:
+        return await self.admission.has_room(size)
+
     def usable(self) -> Usable:
         return self.admission.usable()
-
-    async def measured(self) -> Usable:
-        await self.space_keeper.sample()
-        return self.usable()
 
     # ---- committing -------------------------------------------------------------------------------------
 

@@ -68,8 +68,11 @@ class FileData(Protocol):
     def allocated(self, ino: int) -> int:
         """Bytes of the file that take space, those not yet committed included; holes do not count."""
 
+    async def has_room(self, size: int) -> bool:
+        """Whether so many bytes fit now, after winning back what is dead if they seem not to. Promises nothing.
+
+        `usable` may be some seconds old. Raises StalledError, FencedError.
+        """
+
     def usable(self) -> Room:
         """For statfs: as of the last look at the drives."""
-
-    async def measured(self) -> Room:
-        """The same, once the drives were asked."""

@@ -78,9 +78,8 @@ class Files:
         return len(data)
 
     async def _check_reserving(self, fh: int, offset: int) -> None:
-        """The drives are asked before it is refused: whoever made room a moment ago is not told that there is none."""
-        reserved, data = self._core.handles.get(fh).reserving.mark(offset), self._core.data
-        if reserved > STRIDE and reserved > data.usable().free and reserved > (await data.measured()).free:
+        reserved = self._core.handles.get(fh).reserving.mark(offset)
+        if reserved > STRIDE and not await self._core.data.has_room(reserved):
             raise FsError(errno.ENOSPC, f"{reserved} bytes are more than what is free")
 
     async def fsync(self, fh: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from ecfs.commit.engine import Engine
+from ecfs.drive.memory_store import UNLIMITED
 from ecfs.errors import NotEnoughDrivesError, PoolFullError
 from tests.memory_pool import MemoryPool
 from tests.unit.commit.test_engine import INO, data, make_file, write
@@ -98,7 +99,6 @@ async def test_room_is_won_back_also_for_a_write_longer_than_a_stripe(small: Mem
     async with small.engine() as engine:
         size = await fill(engine)
         for store in small.stores:
-            assert store.capacity is not None
             store.capacity += 2 * STRIPE
         await engine.space_keeper.sample()
         assert engine.space_keeper.fits(STRIPE)
@@ -159,3 +159,13 @@ async def test_r6_a_change_is_refused_when_too_few_drives_are_left_after_room_wa
         monkeypatch.setattr(keeper, "fits", lambda size: looks >= 2)
         with pytest.raises(NotEnoughDrivesError):
             await engine.admit(4096)
+
+
+async def test_what_a_program_reserves_is_compared_with_what_is_free_now(small: MemoryPool) -> None:
+    """Somebody has just made room on those disks: ENOSPC for as long as the last look at them was old."""
+    async with small.engine() as engine:
+        await fill(engine)
+        assert not await engine.has_room(MIB)
+        for store in small.stores:
+            store.capacity = UNLIMITED
+        assert await engine.has_room(MIB)

@@ -88,14 +88,14 @@ class FakeData:
     def allocated(self, ino: int) -> int:
         return len(self._pages.get(ino, {})) * PAGE
 
+    async def has_room(self, size: int) -> bool:
+        if self.freed is not None:
+            self.free = self.freed
+        return size <= self.usable().free
+
     def usable(self) -> FileSpace:
         used = sum(len(pages) for pages in self._pages.values()) * PAGE
         return FileSpace(total=self._total, free=self._total - used if self.free is None else self.free)
-
-    async def measured(self) -> FileSpace:
-        if self.freed is not None:
-            self.free = self.freed
-        return self.usable()
 
     @property
     def files(self) -> set[int]:

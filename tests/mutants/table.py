@@ -295,9 +295,16 @@ FAULTS = [
     Fault(
         "a piece is given out though some of its blocks fail their checksums",
         "ecfs/stripes/fetch.py",
-        "answers[0] if flaw is None and len(answers) == 1 else None",
-        "answers[0] if len(answers) == 1 else None",
+        "is_run = flaw is None and len(answers) == 1",
+        "is_run = len(answers) == 1",
         ("tests/unit/stripes/test_straight.py",),
+    ),
+    Fault(
+        "bytes behind what was asked for are given out",
+        "ecfs/stripes/fetch.py",
+        " and len(answers[0]) == self._range(runs[0])[1]",
+        "",
+        ("tests/unit/stripes/test_on_drives.py",),
     ),
     Fault(
         "what was rebuilt is not compared with the row",

@@ -97,8 +97,7 @@ def _bring_back(opening: Opening) -> str:
 
 def _assemble(opening: Opening, checkpoint: Checkpoint, kept: list[Checkpoint]) -> OpenedPool:
     geometry, settings = opening.geometry, opening.settings
-    names = {s.slot: s for superblock in opening.witnesses for s in superblock.drives}
-    members = [Member(slot, names[slot].url if slot in names else "") for slot in range(geometry.n)]
+    members = [Member(slot, "") for slot in range(geometry.n)]
     for slot, sight in opening.chosen.items():
         sight.drive.slot = slot
         identity = sight.identity

@@ -71,7 +71,6 @@ def _where_it_is_looked_for(opening: Opening, pool: OpenedPool, row: DriveRow) -
         return row
     for sight in opening.sights:
         if sight.drive.slot == row.slot and not sight.is_member:
-            pool.members[row.slot].url = sight.drive.url
             return structs.replace(row, url=sight.drive.url)
     return row
 

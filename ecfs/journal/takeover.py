@@ -105,7 +105,9 @@ def adopt_table(opening: Opening, pool: OpenedPool) -> None:
     for row in judged_table(opening, pool):
         member = pool.members[row.slot]
         shown = row if row.slot in opening.chosen else judged_row(opening, pool, row)
-        member.url, member.drive_id = member.url or row.url, row.drive_id
+        if row.slot not in opening.chosen:
+            member.url = shown.url  # not what superblocks say: one that missed a replacement names the old place
+        member.drive_id = row.drive_id
         member.in_w = row.in_w
         member.state, member.reason, member.since_ns = shown.state, shown.reason, shown.since_ns
         member.location = row.location

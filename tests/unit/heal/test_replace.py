@@ -186,6 +186,34 @@ async def test_replace_refuses_bad_places(hospital: Hospital) -> None:
         await patient.assert_clean()
 
 
+async def test_the_place_of_a_new_drive_is_known_although_a_drive_missed_the_replacement(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its superblock names the old place. Taken from there, the new place, empty since its disk is not mounted, would
+    be free for another slot."""
+    store = hospital.pool.stores[5]
+    async with hospital.open(clean=False) as patient:
+        await patient.write(7, data(600_000))
+        missed = bytes(store.raw("superblock"))
+        hospital.spare["new"] = MemoryStore()
+        assert (await patient.healer.replace(1, "memory:new")).exit_status == 0
+    hospital.pool.crash()
+    store.harden(store.replace("superblock", missed))
+    hospital.spare["new"].wipe()
+    old_places = hospital.pool.handles
+
+    def places_of_the_pool_file() -> list[MemoryDrive]:
+        handles = old_places()
+        handles[1] = MemoryDrive(hospital.spare["new"], name="new")
+        return handles
+
+    monkeypatch.setattr(hospital.pool, "handles", places_of_the_pool_file)
+    async with hospital.open(run=False) as patient:
+        assert patient.engine.pool.members[1].url == "memory:new"
+        with pytest.raises(RefusedError, match="is the place of drive 1"):
+            await patient.healer.replace(0, "memory:new")
+
+
 async def test_no_other_work_is_begun_while_a_scrub_runs(hospital: Hospital) -> None:
     async with hospital.open(run=False) as patient:
         await patient.write(7, data(3_000_000))

@@ -19,6 +19,8 @@ Buffer = bytes | bytearray | memoryview
 DATA_FIELD = 15
 _DATA_TAG = DATA_FIELD << 3 | 2
 _EMPTY = memoryview(b"")
+MAX_FIELDS = 64
+"""More than any message of ours with data has before it."""
 
 
 class FrameError(ValueError):
@@ -46,9 +48,14 @@ def split(kind: type[M], frame: bytes) -> tuple[M, memoryview]:
 
 
 def _find_data(frame: bytes) -> tuple[int, int] | None:
-    """Where the data field starts and where its bytes do, if it is the last field of the message."""
+    """Where the data field starts and where its bytes do, if it is the last field of a message of few fields.
+
+    In one of many, 4 MiB of tiny ones, looking for it here would take seconds, and hold the GIL.
+    """
     at = 0
-    while at < len(frame):
+    for _ in range(MAX_FIELDS):
+        if at >= len(frame):
+            return None
         start = at
         if frame[at] == _DATA_TAG:
             length, at = _read_varint(frame, at + 1)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ecfs.rpc import drive_pb2 as pb
 from ecfs.rpc import frames
+from ecfs.rpc.limits import MAX_MESSAGE
 
 
 @given(st.text(max_size=20), st.integers(0, 2**63), st.booleans(), st.lists(st.binary(max_size=300), max_size=4))
@@ -43,6 +46,14 @@ def test_no_bytes_do_harm(frame: bytes) -> None:
         return
     assert len(data) <= len(frame)
     assert isinstance(message.key, str)
+
+
+def test_a_message_of_nothing_but_tiny_fields_takes_no_time() -> None:
+    frame = b"\x18\x00" * (MAX_MESSAGE // 2 - 5) + b"\x18\x07\x7a\x01x"
+    began = time.process_time()
+    message, data = frames.split(pb.AppendRequest, frame)
+    assert time.process_time() - began < 0.3
+    assert (message.offset, bytes(data)) == (7, b"x")
 
 
 @given(st.lists(st.binary(max_size=50), max_size=6), st.integers(1, 40))

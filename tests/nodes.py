@@ -77,18 +77,21 @@ class ProcessNode:
         port: int = 0,
         options: Sequence[str] = (),
         within: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "ecfs"),
     ) -> None:
-        """within: a command that runs the node elsewhere, such as in a network namespace."""
+        """within: a command that runs the node elsewhere, such as in a network namespace. program: for Python."""
         self.directory = directory
         self.host = host
         self._options = options
         self._within = within
+        self._program = program
         self.port = port
         self.start()
 
     def start(self) -> None:
         listen = f"{self.host}:{self.port}"
-        command = [*self._within, sys.executable, "-m", "ecfs", "node", str(self.directory), "--listen", listen]
+        python = [*self._within, sys.executable, *self._program]
+        command = [*python, "node", str(self.directory), "--listen", listen]
         self.process = subprocess.Popen(
             [*command, *self._options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
 from pathlib import Path
 
 import click
@@ -52,6 +54,10 @@ def command(directory: Path, listen: str, tls: Path | None, insecure: bool, with
             nursery.cancel_scope.cancel()
 
     trio.run(serve)
+    # Without what the interpreter does at its end: it would wait for the threads of calls that a hung disk keeps.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 async def _end_with_standard_input() -> None:

@@ -233,3 +233,31 @@ async def test_a_node_that_hangs_is_late_not_silent(process: ProcessNode) -> Non
             except DriveError:
                 await trio.sleep(0.1)
     await drive.close()
+
+
+HANGING = """
+import os, sys, threading
+fdatasync = os.fdatasync
+def hang(descriptor):
+    if "/j/" in os.readlink(f"/proc/self/fd/{descriptor}"):
+        threading.Event().wait()
+    fdatasync(descriptor)
+os.fdatasync = hang
+from ecfs.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+async def test_a_node_whose_disk_hangs_ends_all_the_same(tmp_path: Path) -> None:
+    """It would keep the directory's lock, and the port, for as long as the disk hangs."""
+    process = ProcessNode(tmp_path / "drive", program=["-c", HANGING])
+    drive = await made(process.drive())
+    with trio.move_on_after(0.5):
+        await drive.append(SEGMENT, 0, b"record")
+    await drive.close()
+    process.process.terminate()
+    try:
+        status = await trio.to_thread.run_sync(lambda: process.process.wait(30))
+        assert status == 0
+    finally:
+        process.kill()

@@ -241,6 +241,10 @@ class LocalDrive(Drive):
         check_key(key)
         return self._call(lambda root: local_shards.read(root, key, ranges), key=key)
 
+    def sizing(self, key: str) -> Callable[[], int]:
+        check_key(key)
+        return self._call(lambda root: local_shards.size(root, key), key=key)
+
     def verifying(self, key: str) -> Callable[[], ShardHeader]:
         check_key(key)
         return self._call(lambda root: local_shards.verify(root, key), key=key)

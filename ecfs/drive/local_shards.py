@@ -65,6 +65,12 @@ def read(root: Root, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]
         return [read_one(descriptor, offset, length) for offset, length in ranges]
 
 
+def size(root: Root, key: str) -> int:
+    """Bytes of the file, a segment's zeros ahead among them."""
+    with _opened(root, key) as descriptor:
+        return os.fstat(descriptor).st_size
+
+
 def _read_range(descriptor: int, offset: int, length: int) -> bytes:
     if length < 0:
         length = os.fstat(descriptor).st_size - offset

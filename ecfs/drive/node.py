@@ -133,7 +133,7 @@ class NodeDrive(Drive):
             if hold is not None and self._exclusive:
                 # So that whoever comes next finds the drive free. Shielded: a cancelled mount must let go as well.
                 with trio.move_on_after(CLOSE_S, shield=True):
-                    request = pb.DetachRequest(caller=caller)
+                    request = pb.DetachRequest(caller=caller, client=self._client)
                     await _outcome(self._link.change(DRIVE["Detach"], request, CLOSE_S))
         finally:
             if hold is not None:

@@ -61,14 +61,17 @@ class Link:
     async def open(self, method: Method, request: Any, timeout_s: float | None = None) -> tuple[Stream, Any]:
         """A stream that stays open, and its first reply. timeout_s: until that comes."""
         seconds = self.deadline_s if timeout_s is None else timeout_s
+        with trio.move_on_after(seconds):
+            return await self._once(lambda: self._open(method, request), seconds)
+        raise DriveTimeoutError(f"no answer to {method.name.lower()} within {seconds:g} s")
+
+    async def _open(self, method: Method, request: Any) -> tuple[Stream, Any]:
         stream = self.channel.open(method, request)
         try:
-            with trio.move_on_after(seconds):
-                reply = await stream.next()
-                if reply is None:
-                    raise DriveUnreachableError("the node ended the call")
-                return stream, reply
-            raise DriveTimeoutError(f"no answer to {method.name.lower()} within {seconds:g} s")
+            reply = await stream.next()
+            if reply is None:
+                raise DriveUnreachableError("the node ended the call")
+            return stream, reply
         except BaseException:
             stream.cancel()
             raise
@@ -111,14 +114,18 @@ class Link:
         say = self._conversations[spoken.name].say
 
         def send(ended: Callable[[OnItsWay], object]) -> OnItsWay:
-            return say(frame, ended) or channel.begin(method, frame, timeout_s, ended)
+            return say(frame, request.offset + request.length, ended) or channel.begin(method, frame, timeout_s, ended)
 
         sending = Sending(send, timeout_s, done)
         try:
             self._calls.acquire_on_behalf_of_nowait(sending)
         except trio.WouldBlock:
             return None
-        sending.begin(lambda: self._calls.release_on_behalf_of(sending))
+        try:
+            sending.begin(lambda: self._calls.release_on_behalf_of(sending))
+        except BaseException:
+            self._calls.release_on_behalf_of(sending)
+            raise
         return sending
 
     async def fetch(self, method: Method, request: Any, total: int | None = None) -> tuple[Any, list[memoryview]]:
@@ -216,6 +223,7 @@ class Sending:
 
     def _ended(self, sent: OnItsWay) -> None:
         """In a thread of gRPC's."""
+        self._sent = sent  # `_send` may not have returned yet, and what is there be the one that was refused
         if sent.was_busy() and self._now() < self._until and not self._given_up:
             threading.Timer(PAUSE_S, self._after_pause).start()
         else:

@@ -19,8 +19,10 @@ CALLS = 48
 """Calls that are worked on at a time, each with a thread; a disk has 8 threads of its own."""
 CALLS_PER_CLIENT = 40
 """A mount has 16 on their way at most, and other commands of its host may come beside it."""
-HOLDS = 4
-"""Threads for streams that stay open: one client that has the drive, and others on their way in or out."""
+COMERS = 4
+"""Clients on their way in at a time, who may stay and have no deadline."""
+HOLDS = COMERS + 2
+"""Threads for streams that stay open: one client that has the drive, one on its way out, and comers."""
 WINDOW_S = 0.25
 CALLS_PER_WINDOW = 2000
 """Calls that one client may begin within `WINDOW_S`: four times what a node can answer."""
@@ -42,6 +44,7 @@ class Guard:
         self._running: Counter[str] = Counter()
         self._begun: Counter[str] = Counter()
         self._memory = MEMORY
+        self._comers = threading.BoundedSemaphore(COMERS)
 
     async def run(self) -> None:
         """Begin a new window every `WINDOW_S`; for ever."""
@@ -74,6 +77,16 @@ class Guard:
                 raise OverloadedError("too many calls per second")
             self._begun[client] += 1
             self._running[client] += 1
+
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        """One client until it is in. Raises OverloadedError. Apart from calls: comers never keep those waiting."""
+        if not self._comers.acquire(blocking=False):
+            raise OverloadedError(f"more than {COMERS} clients on their way in at a time")
+        try:
+            yield
+        finally:
+            self._comers.release()
 
     @contextmanager
     def memory(self, size: int) -> Iterator[None]:

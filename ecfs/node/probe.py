@@ -56,6 +56,10 @@ class TestChunks:
             raise
         return pb.StoreReply(name=name)
 
+    def memory_for(self, request: pb.CheckRequest | pb.FetchRequest) -> int:
+        """Bytes that a call has in memory at most."""
+        return MAX_CHUNK
+
     async def check(self, request: pb.CheckRequest) -> pb.CheckReply:
         return pb.CheckReply(crc32=crc32(await self._read(request.name)))
 

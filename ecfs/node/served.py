@@ -97,7 +97,8 @@ class Served:
         if not request.exclusive:
             if not await self._is_whole():
                 async with self._gate.alone():
-                    await self._attach_anew()
+                    if not await self._is_whole():  # again: whoever was alone before may have let a client in
+                        await self._attach_anew()
             self._demand_pool(request.pool_id)
             return self._attached(), None
         self._demand_pool(request.pool_id)
@@ -125,8 +126,11 @@ class Served:
                 self._hold = None
 
     async def detach(self, request: pb.DetachRequest) -> pb.DetachReply:
-        if request.caller.attachment == self._attachment:
-            self.release(self._hold)
+        """Who only looks knows the attachment, too, and must not let others in. A client of an older version does not
+        say who it is; it lets go with its stream."""
+        hold = self._hold
+        if hold is not None and request.client == hold.client and request.caller.attachment == self._attachment:
+            self.release(hold)
         return pb.DetachReply()
 
     async def is_vacant(self, request: pb.IsVacantRequest) -> pb.IsVacantReply:
@@ -208,14 +212,34 @@ class Served:
         self.drive.putting(request.key, buffers, replace=request.replace)()
         return pb.PutReply(voids=voids)
 
-    def read(self, request: pb.ReadRequest) -> tuple[pb.ReadReply, list[bytes]]:
+    def memory_for(self, request: pb.ReadRequest | pb.ReadBlobRequest | pb.VerifyRequest) -> int:
+        """Bytes that a call has in memory at most, counted before it reads them. Raises what it would raise."""
+        if isinstance(request, pb.ReadBlobRequest):
+            return MAX_BLOB
         self._demand(request.caller)
-        ranges = [(part.offset, part.length) for part in request.ranges]
-        if len(ranges) > MAX_RANGES or sum(max(0, length) for _, length in ranges) > MAX_DATA:
-            raise UsageError(f"a read has {MAX_RANGES} ranges and {MAX_DATA} bytes at most")
-        if any(offset >> 62 or length >> 62 > 0 or length < -1 for offset, length in ranges):
+        if isinstance(request, pb.VerifyRequest):
+            return self._size_behind([0], request.key)
+        ranges = request.ranges
+        if any(part.offset >> 62 or part.length >> 62 > 0 or part.length < -1 for part in ranges):
             raise UsageError("a range lies outside of any file")
-        found = self.drive.reading(request.key, ranges)()
+        total = sum(part.length for part in ranges if part.length > 0)
+        if to_the_end := [part.offset for part in ranges if part.length < 0]:
+            total += self._size_behind(to_the_end, request.key)
+        if len(ranges) > MAX_RANGES or total > MAX_DATA:
+            raise UsageError(f"a read has {MAX_RANGES} ranges and {MAX_DATA} bytes at most")
+        return total
+
+    def _size_behind(self, offsets: Sequence[int], key: str) -> int:
+        """Bytes of the file behind these offsets, together."""
+        size = self.drive.sizing(key)()
+        if size - min(offsets) > MAX_DATA:
+            raise ShardCorruptError(f"has more than {MAX_DATA} bytes")
+        return sum(max(0, size - offset) for offset in offsets)
+
+    def read(self, request: pb.ReadRequest) -> tuple[pb.ReadReply, list[bytes]]:
+        """What `memory_for` has admitted."""
+        self._demand(request.caller)
+        found = self.drive.reading(request.key, [(part.offset, part.length) for part in request.ranges])()
         return pb.ReadReply(lengths=map(len, found)), found
 
     def verify(self, request: pb.VerifyRequest) -> pb.VerifyReply:
@@ -249,6 +273,8 @@ class Served:
 
     def append(self, request: pb.AppendRequest, buffers: Sequence[Buffer]) -> pb.AppendReply:
         record = buffers[0] if len(buffers) == 1 else b"".join(buffers)
+        if not record or record[-1] == 0:
+            raise UsageError("a record must not end with a zero")
         with self._appending:
             self.drive.appending(request.segment, request.offset, record)()
         return pb.AppendReply()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -22,7 +23,7 @@ from ecfs.node.guard import Guard, OverloadedError
 from ecfs.node.standing import Standing
 from ecfs.rpc import drive_pb2 as pb
 from ecfs.rpc import frames
-from ecfs.rpc.limits import MAX_DATA
+from ecfs.rpc.limits import CHUNK, MAX_DATA
 from ecfs.rpc.methods import Method, as_it_is
 from ecfs.rpc.status import BUSY, MARK, code_of
 
@@ -30,9 +31,12 @@ T = TypeVar("T")
 Context = Any
 """grpc.ServicerContext."""
 
-HOLDING = frozenset({"Attach", "Create"})
-"""Their streams stay open for as long as the client has the drive."""
+HOLDING = {"Attach": 15.0, "Create": 40.0}
+"""Their streams stay open for as long as the client has the drive. Seconds until it must have taken the first reply;
+making a drive may take 30."""
 CHANGING = frozenset({"WriteBlob", "Prepare", "Put", "Delete", "Sync", "Append", "Appends"})
+READING = frozenset({"ReadBlob", "Read", "Verify", "Check", "Fetch"})
+"""What they read is counted as memory, as data that comes in is."""
 SPOKEN = {"Appends": "Append"}
 """Methods whose every message is a call of another one."""
 ENTRIES = 1000
@@ -61,24 +65,29 @@ class Service:
         return grpc.method_handlers_generic_handler(name, handlers)
 
     def _handler(self, method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
-        """All messages arrive and leave as bytes: what can't be decoded is refused here, not by gRPC's own log."""
+        """All messages arrive and leave as bytes: what can't be decoded is refused here, not by gRPC's own log.
+
+        Every method takes a stream, also of one message: gRPC would wait for a single one in the call's thread, before
+        the call was admitted and whether or not it has a deadline, and whoever sends none could take all threads.
+        """
         work = getattr(self._target, _snake(SPOKEN.get(method.name, method.name)))
         if method.name in SPOKEN:
             return grpc.stream_stream_rpc_method_handler(self._conversing(method, work), as_it_is, as_it_is)
         if method.client_streams:
             return grpc.stream_unary_rpc_method_handler(self._taking(method, work), as_it_is, as_it_is)
         if not method.server_streams:
-            return grpc.unary_unary_rpc_method_handler(self._simple(method, work), as_it_is, as_it_is)
+            return grpc.stream_unary_rpc_method_handler(self._simple(method, work), as_it_is, as_it_is)
         giving = self._holding if method.name in HOLDING else self._listing if method.name == "List" else self._giving
-        return grpc.unary_stream_rpc_method_handler(giving(method, work), as_it_is, as_it_is)
+        return grpc.stream_stream_rpc_method_handler(giving(method, work), as_it_is, as_it_is)
 
     # ---- shapes of calls --------------------------------------------------------------------------------------------
 
-    def _simple(self, method: Method, work: Callable[..., Any]) -> Callable[[bytes, Context], bytes]:
-        def answer(frame: bytes, context: Context) -> bytes:
+    def _simple(self, method: Method, work: Callable[..., Any]) -> Callable[[Iterator[bytes], Context], bytes]:
+        def answer(incoming: Iterator[bytes], context: Context) -> bytes:
             with _answering(context), self._admitted(context):
-                request = _decode(method, frame)
-                return bytes(self._do(method, context, request, work, request).SerializeToString())
+                request = _decode(method, _first(incoming))
+                with self._memory_for(method, request):
+                    return bytes(self._do(method, context, request, work, request).SerializeToString())
 
         return answer
 
@@ -87,10 +96,7 @@ class Service:
 
         def answer(incoming: Iterator[bytes], context: Context) -> bytes:
             with _answering(context), self._admitted(context):
-                first = next(incoming, None)
-                if first is None:
-                    raise UsageError("a call without a message")
-                request, data = frames.split(method.request, first)
+                request, data = frames.split(method.request, _first(incoming))
                 length = getattr(request, "length", 0)
                 if length > MAX_DATA:
                     raise UsageError(f"more than {MAX_DATA} bytes of data in one call")
@@ -100,23 +106,28 @@ class Service:
 
         return answer
 
-    def _giving(self, method: Method, work: Callable[..., Any]) -> Callable[[bytes, Context], Iterator[bytes]]:
+    def _giving(
+        self, method: Method, work: Callable[..., Any]
+    ) -> Callable[[Iterator[bytes], Context], Iterator[bytes]]:
         """Data goes out, in messages of at most 4 MiB."""
 
-        def answer(frame: bytes, context: Context) -> Iterator[bytes]:
+        def answer(incoming: Iterator[bytes], context: Context) -> Iterator[bytes]:
             with _answering(context), self._admitted(context):
-                request = _decode(method, frame)
-                reply, buffers = self._do(method, context, request, work, request)
-                for piece in frames.pieces(buffers):
-                    yield frames.join(reply, piece)
-                    reply = method.reply()
+                request = _decode(method, _first(incoming))
+                with self._memory_for(method, request):
+                    reply, buffers = self._do(method, context, request, work, request)
+                    for piece in frames.pieces(buffers):
+                        yield frames.join(reply, piece)
+                        reply = method.reply()
 
         return answer
 
-    def _listing(self, method: Method, work: Callable[..., Any]) -> Callable[[bytes, Context], Iterator[bytes]]:
-        def answer(frame: bytes, context: Context) -> Iterator[bytes]:
+    def _listing(
+        self, method: Method, work: Callable[..., Any]
+    ) -> Callable[[Iterator[bytes], Context], Iterator[bytes]]:
+        def answer(incoming: Iterator[bytes], context: Context) -> Iterator[bytes]:
             with _answering(context), self._admitted(context):
-                entries = work(_decode(method, frame))
+                entries = work(_decode(method, _first(incoming)))
                 try:
                     while chunk := self._run(context, lambda: _some(entries)):
                         yield pb.ListReply(entries=chunk).SerializeToString()
@@ -125,19 +136,30 @@ class Service:
 
         return answer
 
-    def _holding(self, method: Method, work: Callable[..., Any]) -> Callable[[bytes, Context], Iterator[bytes]]:
-        """The first reply says what is attached; then the stream stays open until either side ends it."""
+    def _holding(
+        self, method: Method, work: Callable[..., Any]
+    ) -> Callable[[Iterator[bytes], Context], Iterator[bytes]]:
+        """The first reply says what is attached; then the stream stays open until either side ends it.
 
-        def answer(frame: bytes, context: Context) -> Iterator[bytes]:
+        It has no deadline. Until the reply is taken there are few, none of them for long: whoever sends no message, or
+        takes no reply, would keep a thread for ever. One stream at a time goes beyond that.
+        """
+
+        seconds = HOLDING[method.name]
+
+        def answer(incoming: Iterator[bytes], context: Context) -> Iterator[bytes]:
             with _answering(context):
-                request = _decode(method, frame)
-                reply, hold = self._run(context, lambda: work(request))
+                hold = None
                 try:
-                    yield reply.SerializeToString()
+                    with self._guard.coming(), ended_after(seconds, context):
+                        request = _decode(method, _first(incoming))
+                        reply, hold = self._run(context, lambda: work(request))
+                        yield reply.SerializeToString()
                     if hold is not None:
                         self._run(context, hold.ended.wait)
                 finally:
-                    trio.from_thread.run_sync(self._target.release, hold, trio_token=self._token)
+                    if hold is not None:
+                        trio.from_thread.run_sync(self._target.release, hold, trio_token=self._token)
 
         return answer
 
@@ -158,21 +180,26 @@ class Service:
         return answer
 
     def _answer_one(self, method: Method, context: Context, work: Callable[..., Any], frame: bytes) -> bytes:
+        request: Any
         request, data = frames.split(method.request, frame)
-        buffers = _collect(method, frames.Assembly(getattr(request, "length", 0)), data, iter(()))
+        buffers = _collect(method, frames.Assembly(request.length), data, iter(()))
+        end = (request.offset + request.length) % (1 << 64)
         try:
             self._do(method, context, request, work, request, buffers)
         except EcfsError as error:
             name, _, text = code_of(error)
-            return bytes(method.reply(error=name, text=text).SerializeToString())
-        return bytes(method.reply().SerializeToString())
+            return bytes(method.reply(error=name, text=text, end=end).SerializeToString())
+        return bytes(method.reply(end=end).SerializeToString())
 
     # ---- what they share --------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _admitted(self, context: Context) -> Iterator[None]:
-        with self._guard.call(client_name(context), context.time_remaining()):
-            yield
+    def _admitted(self, context: Context) -> AbstractContextManager[None]:
+        return self._guard.call(client_name(context), context.time_remaining())
+
+    def _memory_for(self, method: Method, request: Any) -> AbstractContextManager[None]:
+        """Room for what the call reads beyond one message, held until the client has taken the answer."""
+        beyond = self._target.memory_for(request) - CHUNK if method.name in READING else 0
+        return self._guard.memory(beyond) if beyond > 0 else nullcontext()
 
     def _do(self, method: Method, context: Context, request: Any, work: Callable[..., Any], *arguments: Any) -> Any:
         """work(…), in the event loop if it is async, else here; admitted as a change if it is one."""
@@ -213,6 +240,18 @@ def client_name(context: Context) -> str:
 
 
 @contextmanager
+def ended_after(seconds: float, context: Context) -> Iterator[None]:
+    """Break the call off if the block takes longer. Not for every call: this takes a thread."""
+    patience = threading.Timer(seconds, context.cancel)
+    patience.daemon = True
+    patience.start()
+    try:
+        yield
+    finally:
+        patience.cancel()
+
+
+@contextmanager
 def _answering(context: Context) -> Iterator[None]:
     """Let no exception out but gRPC's own way to end a call."""
     try:
@@ -225,7 +264,8 @@ def _answering(context: Context) -> Iterator[None]:
         _log.warning("%s sent what is no message", client_name(context))
         _end(context, grpc.StatusCode.INVALID_ARGUMENT, "not a message of this protocol")
     except OverloadedError as error:
-        _log.warning("%s: %s", client_name(context), error)
+        # Its text only: the error leads to the call, and gRPC counts the stream of one that is still referred to.
+        _log.warning("%s: %s", client_name(context), str(error))
         context.set_trailing_metadata(((MARK, BUSY),))
         _end(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
     except (GoneError, grpc.RpcError):
@@ -241,6 +281,14 @@ def _end(context: Context, code: grpc.StatusCode, text: str) -> NoReturn:
     """Raises gRPC's own exception, without ours as its cause: gRPC would log both."""
     context.abort(code, text)
     raise AssertionError
+
+
+def _first(incoming: Iterator[bytes]) -> bytes:
+    """The first message of a call, or its only one."""
+    frame = next(incoming, None)
+    if frame is None:
+        raise UsageError("a call without a message")
+    return frame
 
 
 def _decode(method: Method, frame: bytes) -> Any:

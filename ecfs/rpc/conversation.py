@@ -22,6 +22,8 @@ from ecfs.rpc.status import NodeBusyError, error_named
 RENEW_S = 20.0
 """Age at which a call is replaced before the next message. It ends after `MAX_CALL_S` like any other, and what is said
 last in it must have time for its answer."""
+UNSAID = 0
+"""In an answer of a node that is too old to say which message it answers."""
 
 
 class Conversations:
@@ -36,15 +38,15 @@ class Conversations:
         self._guard = threading.Lock()
         self._newest: Conversation | None = None
 
-    def say(self, frame: bytes, done: Callable[[Saying], object]) -> Saying | None:
+    def say(self, frame: bytes, end: int, done: Callable[[Saying], object]) -> Saying | None:
         """From any thread: send it; done() is called in another one when it was answered, or can't be any more.
 
-        None, and nothing sent, while the message before has no answer yet.
+        end: what the answer must name. None, and nothing sent, while the message before has no answer yet.
         """
         with self._guard:
             if self._newest is None or self._newest.is_of_no_more_use():
                 self._newest = Conversation(self._open, self._now)
-            return self._newest.say(frame, done)
+            return self._newest.say(frame, end, done)
 
 
 class Conversation:
@@ -60,8 +62,8 @@ class Conversation:
         self._call = open_call(iter(self._to_say.get, None))
         threading.Thread(target=self._listen, name="answers", daemon=True).start()
 
-    def say(self, frame: bytes, done: Callable[[Saying], object]) -> Saying | None:
-        saying = Saying(self, done)
+    def say(self, frame: bytes, end: int, done: Callable[[Saying], object]) -> Saying | None:
+        saying = Saying(self, end, done)
         with self._guard:
             if self._saying is not None or self._over:
                 return None
@@ -79,12 +81,20 @@ class Conversation:
         return old or over
 
     def cancel(self) -> None:
+        """At once for whoever speaks next, however long the call takes to end."""
+        with self._guard:
+            self._over = True
         self._call.cancel()
 
     def _listen(self) -> None:
         error: Exception = DriveUnreachableError("the node ended the call")
         try:
             for answer in self._call:
+                if not self._is_expected(answer):
+                    # Nothing that this call still says can be believed: a record could count that no disk has.
+                    error = DriveUnreachableError("the node's answer is not the one to what was asked")
+                    self.cancel()
+                    break
                 self._answer(error_named(answer.error, answer.text) if answer.error else None)
         except grpc.FutureCancelledError:
             error = DriveUnreachableError("the connection was closed")
@@ -95,22 +105,28 @@ class Conversation:
         self._to_say.put(None)  # lets the thread go that gRPC reads messages with
         self._answer(error)
 
+    def _is_expected(self, answer: Any) -> bool:
+        with self._guard:
+            saying = self._saying
+        return saying is not None and answer.end in (saying.end, UNSAID)
+
     def _answer(self, error: Exception | None) -> None:
         with self._guard:
             saying, self._saying = self._saying, None
         if saying is not None:
-            saying.end(error)
+            saying.ended(error)
 
 
 class Saying:
     """A message on its way, or answered (`client.OnItsWay`)."""
 
-    def __init__(self, conversation: Conversation, done: Callable[[Saying], object]) -> None:
+    def __init__(self, conversation: Conversation, end: int, done: Callable[[Saying], object]) -> None:
+        self.end = end
         self._conversation = conversation
         self._done = done
         self._error: Exception | None = None
 
-    def end(self, error: Exception | None) -> None:
+    def ended(self, error: Exception | None) -> None:
         self._error = error
         self._done(self)
 

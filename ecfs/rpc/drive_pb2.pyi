@@ -49,10 +49,12 @@ class AttachReply(_message.Message):
     def __init__(self, attachment: _Optional[bytes] = ..., voids: _Optional[int] = ..., abandoned: _Optional[int] = ..., machine: _Optional[str] = ...) -> None: ...
 
 class DetachRequest(_message.Message):
-    __slots__ = ("caller",)
+    __slots__ = ("caller", "client")
     CALLER_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
     caller: Caller
-    def __init__(self, caller: _Optional[_Union[Caller, _Mapping]] = ...) -> None: ...
+    client: bytes
+    def __init__(self, caller: _Optional[_Union[Caller, _Mapping]] = ..., client: _Optional[bytes] = ...) -> None: ...
 
 class DetachReply(_message.Message):
     __slots__ = ()
@@ -332,12 +334,14 @@ class AppendReply(_message.Message):
     def __init__(self) -> None: ...
 
 class AppendsReply(_message.Message):
-    __slots__ = ("error", "text")
+    __slots__ = ("error", "text", "end")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
     error: str
     text: str
-    def __init__(self, error: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+    end: int
+    def __init__(self, error: _Optional[str] = ..., text: _Optional[str] = ..., end: _Optional[int] = ...) -> None: ...
 
 class StoreRequest(_message.Message):
     __slots__ = ("length", "data")

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc
 import pytest
 import trio
 
 from ecfs.drive.begun import Begun, Gathering
 from ecfs.drive.node import NodeDrive
+from ecfs.drive.node_link import CALLS, Sending
 from ecfs.errors import DriveError, DriveFencedError, DriveUnreachableError, UsageError
 from ecfs.rpc import conversation, frames
 from ecfs.rpc import drive_pb2 as pb
+from ecfs.rpc.client import Channel, OnItsWay
 from ecfs.rpc.conversation import Conversations
 from ecfs.rpc.methods import DRIVE
+from ecfs.rpc.status import NodeBusyError
 from tests.node.conftest import NEWER, made
 from tests.nodes import ProcessNode, ThreadNode
 
@@ -160,10 +166,154 @@ async def test_no_thread_is_left_behind(drive: NodeDrive) -> None:
 async def test_nonsense_ends_the_conversation_and_not_the_node(drive: NodeDrive, nonsense: bytes) -> None:
     said = trio.Event()
     token = trio.lowlevel.current_trio_token()
-    saying = Conversations(drive._link.channel, DRIVE["Appends"]).say(nonsense, lambda _: token.run_sync_soon(said.set))
+    conversations = Conversations(drive._link.channel, DRIVE["Appends"])
+    saying = conversations.say(nonsense, 5, lambda _: token.run_sync_soon(said.set))
     assert saying is not None
     with trio.fail_after(10):
         await said.wait()
     with pytest.raises((DriveUnreachableError, UsageError)):
         saying.result()
     await append(drive, 0, b"record")
+
+
+async def test_a_record_that_must_not_be_is_refused_in_one_line(
+    drive: NodeDrive, opened: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, record in enumerate((b"ends with zero\0", b"")):
+        with pytest.raises(UsageError, match="end with a zero"):
+            await append(drive, 0, record, f"j/00000002.{number:06}")
+    await append(drive, 0, b"record", "j/00000002.000002")
+    assert [entry for entry in caplog.records if entry.exc_info] == []
+    assert len(opened) == 1
+
+
+Behaviour = Callable[[Iterator[bytes], Any], Iterator[bytes]]
+
+
+class Talker:
+    """A server whose `Appends` are what a test says; `say` is a client's."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        handler: Any = grpc.stream_stream_rpc_method_handler(behaviour)
+        self._server = grpc.server(ThreadPoolExecutor(4))
+        service = DRIVE["Appends"].service
+        self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {"Appends": handler})])
+        port = self._server.add_insecure_port("127.0.0.1:0")
+        self._server.start()
+        self._channel = Channel(f"127.0.0.1:{port}", None)
+        self._conversations = Conversations(self._channel, DRIVE["Appends"])
+
+    async def say(self, end: int, meanwhile: Callable[[], object] = bool) -> None:
+        answered = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+        saying = self._conversations.say(b"record", end, lambda _: token.run_sync_soon(answered.set))
+        assert saying is not None
+        meanwhile()
+        with trio.fail_after(10):
+            await answered.wait()
+        saying.result()
+
+    def close(self) -> None:
+        self._channel.close()
+        self._server.stop(0)
+
+
+def answer(end: int) -> bytes:
+    return bytes(pb.AppendsReply(end=end).SerializeToString())
+
+
+@pytest.mark.parametrize("second_answer", [answer(5), b""], ids=["of this version", "of an older one"])
+async def test_an_answer_too_many_is_not_taken_for_the_next_one(second_answer: bytes) -> None:
+    said = threading.Event()
+
+    def twice(incoming: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        next(incoming)
+        yield answer(5) if second_answer else b""
+        if second_answer:
+            said.wait(10)  # by now the next one is on its way
+        yield second_answer
+        for _ in incoming:
+            said.wait(10)
+
+    talker = Talker(twice)
+    await talker.say(5)
+    if not second_answer:
+        await trio.sleep(0.5)  # an older node can only be found out while nothing is on its way
+        talker._conversations._newest.is_of_no_more_use()  # type: ignore[union-attr]
+        assert talker._conversations._newest._over  # type: ignore[union-attr]
+    else:
+        with pytest.raises(DriveUnreachableError, match="not the one"):
+            await talker.say(11, said.set)
+    said.set()
+    talker.close()
+
+
+async def test_an_older_node_does_not_say_what_it_answers() -> None:
+    def answers(incoming: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        for _ in incoming:
+            yield b""
+
+    talker = Talker(answers)
+    await talker.say(5)
+    await talker.say(11)
+    talker.close()
+
+
+async def test_after_one_was_given_up_the_next_one_need_not_wait(drive: NodeDrive, opened: list[int]) -> None:
+    conversations = Conversations(drive._link.channel, DRIVE["Appends"])
+    first = conversations.say(b"nonsense", 5, bool)
+    assert first is not None
+    first.cancel()
+    assert conversations.say(b"nonsense", 5, bool) is not None
+    assert len(opened) == 2
+
+
+class Ended:
+    """A call that has ended, with or without an error (`OnItsWay`)."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    def was_busy(self) -> bool:
+        return isinstance(self._error, NodeBusyError)
+
+    def result(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def cancel(self) -> None:
+        pass
+
+
+async def test_an_answer_that_comes_before_the_call_is_noted_counts() -> None:
+    """Refused at first; the second try is answered while the thread that sent it has not gone on yet."""
+    tries: list[Ended] = []
+    done, go_on = threading.Event(), threading.Event()
+
+    def send(ended: Callable[[OnItsWay], object]) -> OnItsWay:
+        tries.append(Ended(None if tries else NodeBusyError("busy")))
+        ended(tries[-1])
+        if len(tries) == 2:
+            go_on.wait(10)
+        return tries[-1]
+
+    sending = Sending(send, 10, done.set)
+    sending.begin(bool)
+    await trio.to_thread.run_sync(done.wait, 10)
+    try:
+        sending.result()
+    finally:
+        go_on.set()
+    assert len(tries) == 2
+
+
+async def test_a_call_that_can_not_be_sent_keeps_no_room(drive: NodeDrive, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object) -> None:
+        raise ValueError("Cannot invoke RPC on closed channel!")
+
+    monkeypatch.setattr(Conversations, "say", closed)
+    for _ in range(2 * CALLS):
+        with pytest.raises(ValueError, match="closed"):
+            drive.begin_append(SEGMENT, 0, b"record", Gathering())
+    with trio.fail_after(10):
+        await drive.space()

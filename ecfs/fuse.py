@@ -19,7 +19,6 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import pyfuse3
-import trio
 from pyfuse3 import (
     EntryAttributes,
     FileInfo,
@@ -52,6 +51,11 @@ REQUESTS: dict[str, Histogram] = {}
 FAILURES: Counter[int] = Counter()
 """Requests that ecfs could not do, by errno. "No such file" and its like are answers, not failures."""
 
+NAMES = frozenset({"mknod", "mkdir", "symlink", "link", "unlink", "rmdir", "rename", "create"})
+INODES = frozenset({"setattr", "setxattr", "removexattr"})
+"""Handlers that the mount options dirsync (the former) and sync (both) make durable before they are answered. For
+writes under sync the kernel sees to it, by an fsync of its own."""
+
 _CAPABILITY = b"security.capability"
 """Asked for before the first write to every file."""
 
@@ -65,12 +69,16 @@ def _handler(use: Use) -> Callable[[_Method[_P, _R]], _Method[_P, _R]]:
 
     def contain(method: _Method[_P, _R]) -> _Method[_P, _R]:
         took = REQUESTS[method.__name__] = Histogram()
+        changes = method.__name__ in NAMES | INODES
 
         @functools.wraps(method)
         async def contained(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             began = stopwatch()
             try:
-                return await method(*args, **kwargs)
+                answer = await method(*args, **kwargs)
+                if changes:
+                    await _store(args[0], method.__name__)
+                return answer
             except FUSEError:
                 raise
             except Exception as error:
@@ -81,6 +89,13 @@ def _handler(use: Use) -> Callable[[_Method[_P, _R]], _Method[_P, _R]]:
         return contained
 
     return contain
+
+
+async def _store(operations: object, name: str) -> None:
+    """A name that is refused here is there all the same, until the next mount shows what was stored: the pool can't
+    store anything then, and refuses all changes."""
+    if isinstance(operations, EcfsOperations) and name in operations.stored_at_once:
+        await operations.sync()
 
 
 def _answer(error: Exception, use: Use, what: str) -> int:
@@ -104,10 +119,18 @@ class EcfsOperations(Operations):
     supports_dot_lookup = True
     enable_acl = True
 
-    def __init__(self, fs: FileSystem, *, writeback: bool = False) -> None:
+    def __init__(
+        self, fs: FileSystem, *, writeback: bool = False, stored_at_once: frozenset[str] = frozenset()
+    ) -> None:
+        """stored_at_once: of NAMES and INODES."""
         super().__init__()
         self._fs = fs
+        self.stored_at_once = stored_at_once
         self.enable_writeback_cache = writeback
+
+    async def sync(self) -> None:
+        """Return when everything answered before is durable."""
+        await self._fs.sync()
 
     # -- names ---------------------------------------------------------------------------------------------------
 
@@ -359,9 +382,9 @@ def mount_fuse(operations: EcfsOperations, mountpoint: str, options: set[str]) -
 async def run_fuse(*, min_tasks: int = 1, max_tasks: int = 32, poll: bool = True) -> None:
     """Serve until the folder is unmounted or `stop_fuse` is called. At most `max_tasks` requests at once.
 
-    poll: take requests that are already there without going through the event loop, see `fuse_loop`.
+    poll: wait a moment for the next request before going through the event loop, see `fuse_loop`.
     """
-    pyfuse3.trio = stand_in() if poll else trio  # type: ignore[attr-defined]
+    pyfuse3.trio = stand_in() if poll else stand_in(0.0)  # type: ignore[attr-defined]
     await pyfuse3.main(min_tasks=min_tasks, max_tasks=max_tasks)
 
 

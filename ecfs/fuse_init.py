@@ -1,10 +1,14 @@
-"""The first words between the kernel and libfuse, with one thing added that libfuse 3.14 can't say.
+"""The first words between the kernel and libfuse, with one thing added that libfuse 3.14 can't say, and one taken out.
 
 Before every write(2) the kernel asks for ``security.capability``, which a write must take away. It remembers that there
 is none (`S_NOSEC`) only for a file system that promises, by the flag `HANDLE_KILLPRIV_V2` of its answer to INIT, that a
 write takes setuid and setgid away too; `fs` does that. Without the flag each small write is two requests instead of
 one. Debian 12's libfuse does not know it. So libfuse gets the INIT request through a socket that stands for a moment
 under the number of its descriptor, and the flag is put into its answer on the way.
+
+Taken out is `ASYNC_DIO`, which libfuse asks for unasked: with it the kernel calls an asynchronous O_DIRECT write
+(libaio, io_uring; databases, QEMU) done as soon as the daemon has the bytes, without the fsync that O_DSYNC or
+RWF_DSYNC asks for (`generic_write_sync` is left out for EIOCBQUEUED). What a program took for durable was not.
 
 `security.capability` itself is as safe as before: the kernel looks before the first write to an inode that it does not
 know, and again after each setxattr. Layout of the messages: ``linux/fuse.h``, fuse_in_header, fuse_init_in,
@@ -23,6 +27,7 @@ import struct
 _log = logging.getLogger(__name__)
 
 HANDLE_KILLPRIV_V2 = 1 << 28
+ASYNC_DIO = 1 << 15
 _INIT = 26
 _DEV_FUSE = (10, 229)
 """Major and minor number of /dev/fuse."""
@@ -63,7 +68,7 @@ class Introduction:
         """Give the answer to the kernel, and its descriptor back to libfuse. The caller has let libfuse answer."""
         try:
             answer = self._ours.recv(_READ, socket.MSG_DONTWAIT)
-            os.write(self._kernel, with_flags(answer, self._offered & HANDLE_KILLPRIV_V2))
+            os.write(self._kernel, with_flags(answer, self._offered & HANDLE_KILLPRIV_V2, without=ASYNC_DIO))
         except OSError as error:
             # Unmounted meanwhile, for one: libfuse hears that from its own descriptor and ends in order.
             _log.info("the kernel did not get the answer to INIT: %s", error)
@@ -92,11 +97,11 @@ def flags_offered(request: bytes) -> int:
     return flags
 
 
-def with_flags(answer: bytes, flags: int) -> bytes:
-    """An answer to INIT with these flags as well; unchanged if it is an error or has no flags."""
+def with_flags(answer: bytes, flags: int, *, without: int = 0) -> bytes:
+    """An answer to INIT with these flags as well, and without those; unchanged if it is an error or has no flags."""
     length, error = struct.unpack_from("<Ii", answer)
     if error or length < _ANSWERED_AT + _WORD.size:
         return answer
     changed = bytearray(answer)
-    _WORD.pack_into(changed, _ANSWERED_AT, _WORD.unpack_from(answer, _ANSWERED_AT)[0] | flags)
+    _WORD.pack_into(changed, _ANSWERED_AT, (_WORD.unpack_from(answer, _ANSWERED_AT)[0] | flags) & ~without)
     return bytes(changed)

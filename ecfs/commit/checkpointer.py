@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -63,9 +64,13 @@ class Checkpointer:
             await self._pool.in_thread(image.snapshot.copy_to, path)
             image.snapshot.release()
             return await self._cut(image, path)
+        except OSError as error:
+            # Of the scratch directory, which is no drive: without a checkpoint all goes on, and the next try may do.
+            raise StalledError(f"the metadata can't be copied to {path.parent}: {error}") from error
         finally:
             image.snapshot.release()
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
     async def _cut(self, image: Image, path: Path) -> Checkpoint:
         stripes: list[SealedStripe] = []

@@ -62,6 +62,10 @@ class FileSystem:
         """Once, before serving: remove what was unlinked but still open when the last mount ended."""
         return await self.orphans.clean()
 
+    async def sync(self) -> None:
+        """Return when everything answered before is durable. Raises as `FileData.sync`."""
+        await self._core.data.sync()
+
     def usage(self) -> Usage:
         """For statfs."""
         space = self._core.data.usable()

@@ -21,7 +21,7 @@ from ecfs.control.runtime import LEAVING, MOUNTED, OPENING, Mounted, Registratio
 from ecfs.control.server import ControlServer
 from ecfs.control.service import Service
 from ecfs.errors import EcfsError, UsageError
-from ecfs.fuse import EcfsOperations, fuse_options, mount_fuse, run_fuse, stop_fuse, unmount_fuse
+from ecfs.fuse import INODES, NAMES, EcfsOperations, fuse_options, mount_fuse, run_fuse, stop_fuse, unmount_fuse
 from ecfs.journal.opened import OpenedPool
 from ecfs.mount.alerts import Alerts, run_alerts
 from ecfs.mount.locate import shown
@@ -160,7 +160,10 @@ class Daemon:
         """Mount, serve, unmount. A signal or `ecfs umount` ends it as an unmount from outside does."""
         if not self.plan.options.read_only:
             await volume.fs.clean_orphans()
-        operations = EcfsOperations(volume.fs, writeback=self.plan.options.writeback)
+        options = self.plan.options
+        operations = EcfsOperations(
+            volume.fs, writeback=options.writeback, stored_at_once=handlers_stored_at_once(options)
+        )
         mount_saying_why(operations, self.plan.point, self.plan.options, source_of(self.file))
         try:
             async with trio.open_nursery() as nursery:
@@ -219,6 +222,13 @@ async def _serve_until_unmounted(*, poll: bool) -> None:
     except Exception:
         # Nothing more can be served, but everything answered so far must still be committed.
         _log.exception("serving requests ended with an error")
+
+
+def handlers_stored_at_once(options: MountOptions) -> frozenset[str]:
+    """For the kernel the mount options sync and dirsync say nothing of what a FUSE daemon does with names."""
+    if "sync" in options.kernel:
+        return NAMES | INODES
+    return NAMES if "dirsync" in options.kernel else frozenset()
 
 
 def source_of(file: PoolFile) -> str:

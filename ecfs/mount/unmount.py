@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -28,7 +31,20 @@ async def unmount(point: str, *, force: bool) -> None:
     if problem and mount_on(point) is not None:
         if not force:
             raise RefusedError(await trio.to_thread.run_sync(_why, point, problem))
+        with trio.move_on_after(PATIENCE_S):
+            await trio.to_thread.run_sync(_write_back, point, abandon_on_cancel=True)
         await _try(point, lazy=True)
+
+
+def _write_back(point: str) -> None:
+    """What programs changed through mmap, or wrote with `-o writeback`, and the kernel still has: once the daemon has
+    ended, it has nowhere to go."""
+    with suppress(OSError):
+        folder = os.open(point, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            ctypes.CDLL(None).syncfs(folder)
+        finally:
+            os.close(folder)
 
 
 async def _try(point: str, *, lazy: bool) -> str:

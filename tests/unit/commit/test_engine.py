@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +220,38 @@ async def test_rows_that_an_outcome_brought_keep_nobody_waiting(tmp_path: Path) 
         with trio.fail_after(10):
             await write(engine, 0, data(5000))
             await engine.sync()
+
+
+@pytest.mark.parametrize("how", ["cleaned away", "full"])
+async def test_a_scratch_directory_that_fails_costs_a_checkpoint_and_no_more(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It lies on no drive: a cleaner of /var/tmp, or somebody who filled it, must not end a healthy pool."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    pool = MemoryPool(scratch)
+    await pool.create()
+    really_open = os.open
+
+    def full(path: str, flags: int, *more: Any, **named: Any) -> int:
+        if "checkpoint-" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return really_open(path, flags, *more, **named)
+
+    async with pool.engine(clean=False) as engine:
+        await make_file(engine)
+        await write(engine, 0, data(5000))
+        await engine.sync()
+        if how == "full":
+            monkeypatch.setattr("ecfs.meta.snapshot.os.open", full)
+        else:
+            shutil.rmtree(scratch)
+        engine.request_checkpoint()
+        await trio.sleep(5)
+        assert [event.kind for event in engine.pool.members.events] == ["checkpoint-failed"]
+        await write(engine, 0, data(5000, seed=1))
+        await engine.sync()
+    scratch.mkdir(exist_ok=True)
+    monkeypatch.undo()
+    async with pool.engine() as engine:
+        assert await engine.read(INO, 0, 5000) == data(5000, seed=1)

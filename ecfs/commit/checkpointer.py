@@ -13,7 +13,7 @@ from ecfs.commit.sealer import Sealer
 from ecfs.commit.settle import Settler
 from ecfs.commit.space import SpaceKeeper
 from ecfs.drive.base import Drive
-from ecfs.errors import DriveError, DriveFullError, NoRoomError, StalledError
+from ecfs.errors import DriveError, DriveFullError, EcfsError, NoRoomError, StalledError
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.superblock import Checkpoint
 from ecfs.pool.members import Member
@@ -51,12 +51,25 @@ class Checkpointer:
         """Publish a pinned image as the newest checkpoint. Raises StalledError if too few drives took it; the
         older checkpoints and the whole journal are then untouched."""
         async with self.lock:
-            bytes_before = self._pool.journal_bytes
-            checkpoint = await self._store(image)
-            dropped = await self._publish(checkpoint)
-            self._pool.journal_bytes -= bytes_before
+            pool, bytes_before = self._pool, self._pool.journal_bytes
+            try:
+                await self._publish_late()
+                checkpoint = await self._store(image)
+            finally:
+                image.snapshot.release()
+            pool.named = [checkpoint, *self._older(pool.checkpoints)]
+            pool.checkpoints = [checkpoint, *pool.checkpoints]
+            dropped = await self._publish()
+            pool.journal_bytes -= bytes_before
             self._space.image_bytes = checkpoint.length
             await self._prune(dropped)
+
+    async def _publish_late(self) -> None:
+        """The last one, if its superblocks did not reach all of W. First: what a superblock may name stays, and with
+        each further checkpoint that finds no room for its superblocks there would be more of it on full drives."""
+        pool = self._pool
+        if pool.named != pool.checkpoints and self._held(pool.named[0]) >= pool.members.need:
+            await self._prune(await self._publish())
 
     async def _store(self, image: Image) -> Checkpoint:
         path = self._pool.scratch / f"checkpoint-{self._pool.clock.token(8).hex()}"
@@ -74,19 +87,31 @@ class Checkpointer:
 
     async def _cut(self, image: Image, path: Path) -> Checkpoint:
         stripes: list[SealedStripe] = []
-        rows: list[tuple[int, int, str, list[int]]] = []
+        try:
+            length = await self._put(path, stripes)
+            return image.checkpoint(length, [self._row(stripe) for stripe in stripes])
+        except EcfsError:
+            await self._discard(stripes)
+            raise
+
+    async def _put(self, path: Path, stripes: list[SealedStripe]) -> int:
+        """Returns the length of the image. stripes: gets what was begun."""
         length = 0
         with path.open("rb") as file:
             while payload := file.read(PIECE):
                 stripe = SealedStripe(self._sealer.allocate(), payload)
+                stripes.append(stripe)
                 await self._settler.place(stripe, "c")
                 stripe.payload, stripe.encoded = b"", None  # only where it lies is still needed
-                stripes.append(stripe)
                 length += len(payload)
         await self._settler.sync(stripes)
+        return length
+
+    async def _discard(self, stripes: list[SealedStripe]) -> None:
+        """Of a checkpoint that will not be: each commit tries again, and would leave as much behind on full drives."""
         for stripe in stripes:
-            rows.append(self._row(stripe))
-        return image.checkpoint(length, rows)
+            for slot in sorted(stripe.tried):
+                await self._delete(slot, self._pool.members[slot].drive, shard_key("c", stripe.id))
 
     def _row(self, stripe: SealedStripe) -> tuple[int, int, str, list[int]]:
         members = self._pool.members
@@ -99,11 +124,9 @@ class Checkpointer:
         fact = stripe.fact
         return (fact.id, fact.length, fact.content_hash.hex(), holders)
 
-    async def _publish(self, checkpoint: Checkpoint) -> list[Checkpoint]:
+    async def _publish(self) -> list[Checkpoint]:
         """Superblocks on all of W. Returns the checkpoints that no superblock names any more."""
         pool = self._pool
-        before = pool.checkpoints
-        pool.checkpoints = [checkpoint, *before[:1]]
         full: list[tuple[Member, DriveFullError]] = []
         for member in pool.members.writable():
 
@@ -117,7 +140,19 @@ class Checkpointer:
         self._settler.no_room(full, "the superblock")
         if len(pool.members.writable()) < pool.members.need:
             raise StalledError("the new superblock reached too few drives")
-        return before[1:]
+        dropped = [each for each in pool.checkpoints if each not in pool.named]
+        pool.checkpoints = list(pool.named)
+        return dropped
+
+    def _older(self, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+        """The one to keep beside a new one, if there is one: the newest of those that the most drives of W have. Of two
+        that the same full drives lack, none would be left when two other drives die."""
+        return [max(checkpoints, key=self._held)] if checkpoints else []
+
+    def _held(self, checkpoint: Checkpoint) -> int:
+        """How many drives of W have a shard of each stripe at least."""
+        here = {member.slot for member in self._pool.members.writable()}
+        return min((len(here.intersection(row[3])) for row in checkpoint.stripes), default=0)
 
     async def _prune(self, dropped: list[Checkpoint]) -> None:
         """Delete what only dropped checkpoints needed, on the drives whose superblock is new."""
@@ -125,18 +160,20 @@ class Checkpointer:
         oldest = pool.checkpoints[-1]
         keep = {row[0] for checkpoint in pool.checkpoints for row in checkpoint.stripes}
         for member in pool.members.writable():
+            drive = member.drive
             pool.segments.give_up(member.slot)
             keys = pool.segments.prunable(member.slot, oldest.seq)
             keys += [shard_key("c", row[0]) for c in dropped for row in c.stripes if row[0] not in keep]
             for key in keys:
-                await self._delete(member.slot, key)
+                await self._delete(member.slot, drive, key)
 
-    async def _delete(self, slot: int, key: str) -> None:
-        drive = self._pool.members.readable(slot)
-        if drive is None:
+    async def _delete(self, slot: int, drive: Drive | None, key: str) -> None:
+        """On this very drive: what its slot gets meanwhile has segments of the same names."""
+        if drive is None or self._pool.members.readable(slot) is not drive:
             return
         try:
             with trio.move_on_after(drive.capabilities.deadline_s):
                 await drive.delete(key)
         except DriveError as error:
-            self._pool.members.chore_failed(slot, error)
+            if self._pool.members.readable(slot) is drive:
+                self._pool.members.chore_failed(slot, error)

@@ -31,7 +31,8 @@ class OpenedPool:
     """What `journal.opening` hands on.
 
     writer: the epoch and nonce of this opening. seq, hash: of the last record of history.
-    checkpoints: newest first. journal_bytes: appended per drive since the newest checkpoint.
+    checkpoints: newest first; all that the superblock of a drive in W may name, so that nothing of them is an orphan.
+    journal_bytes: appended per drive since the newest checkpoint.
     on_bad: called with (stripe id, slot, error) for each shard that a read found bad; heal sets it.
     """
 
@@ -60,7 +61,12 @@ class OpenedPool:
     """For slow calls that wait for no drive; a simulation runs them in line, so that its order of events is fixed."""
     next_stripe: int = 0
     """Counter of the next stripe id of this epoch."""
+    named: list[Checkpoint] = field(init=False)
+    """What a superblock that is written now names: the newest checkpoint and the older one that is kept with it."""
     _superblock_turns: defaultdict[str, trio.Lock] = field(default_factory=lambda: defaultdict(trio.Lock))
+
+    def __post_init__(self) -> None:
+        self.named = self.checkpoints[:2]
 
     def all_unknown(self, slot: int) -> list[Gap]:
         """A slot's gaps when nothing is certain any more of what it holds (R11)."""
@@ -71,7 +77,7 @@ class OpenedPool:
         entries = [DriveEntry(each.slot, each.url, each.drive_id) for each in self.members]
         return Superblock(
             self.pool_id.hex(), member.drive_id, member.slot, self.geometry.k, self.geometry.m, "isa_l_rs_cauchy",
-            (self.writer.epoch, self.seq), entries, self.checkpoints[:2],
+            (self.writer.epoch, self.seq), entries, self.named,
         )  # fmt: skip
 
     async def write_superblock(self, slot: int, drive: Drive, make: Callable[[], Superblock] | None = None) -> None:

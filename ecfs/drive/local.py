@@ -400,6 +400,9 @@ def _let_go(root: Root) -> None:
 def _check_alive(root: Root, rooms: Iterable[int]) -> None:
     root.check()
     local_shards.check_rooms(root, rooms)
+    for name in local_listing.LAYOUT:
+        if not root.has(name):
+            raise DriveUnreachableError(f"{root.path}/{name} was deleted")
     if not root.has(local_create.IDENTITY):
         raise DriveUnreachableError(f"{root.path} has no identity any more: it was emptied or partly deleted")
 

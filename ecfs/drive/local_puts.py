@@ -94,12 +94,16 @@ class Puts:
 
     def _keep(self, key: str, file: Held[int], descriptor: int, generation: int) -> None:
         """Remember the file for the next sync, or sync it here if too many are open."""
-        with self._guard:
-            current = generation == self.generation
-            if current and len(self._pending.files) < MAX_OPEN:
-                self._pending.files[key] = _Written(file)
-                self._pending.directories.add(os.path.dirname(key))
-                return
+        with self._names:
+            if os.fstat(descriptor).st_nlink == 0:
+                # It was given up, and its second try was quicker: each sync that looks for it would fail.
+                raise DriveUnreachableError(f"{key} was deleted or replaced while it was written")
+            with self._guard:
+                current = generation == self.generation
+                if current and len(self._pending.files) < MAX_OPEN:
+                    self._pending.files[key] = _Written(file)
+                    self._pending.directories.add(os.path.dirname(key))
+                    return
         if current:
             self._sync_now(key, descriptor, generation)
         file.close()
@@ -135,9 +139,9 @@ class Puts:
             self._pending.directories.add(os.path.dirname(key))
 
     def _exchange(self, temporary: str, key: str, directory: int) -> None:
-        self.forget(key)
         try:
             with self._names:
+                self.forget(key)
                 os.rename(temporary, key, src_dir_fd=directory, dst_dir_fd=directory)
         except OSError as error:
             # The old file stays, perhaps unsynced, and is no longer among those that the next sync would find.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import stat
 import threading
 import time
@@ -153,6 +154,15 @@ async def test_a_directory_without_room_for_the_shards_of_an_epoch_is_not_alive(
     await drive.alive()
     (Path(drive.url) / "s" / "00000003").rmdir()
     with pytest.raises(DriveUnreachableError, match="s/00000003 was deleted"):
+        await drive.alive()
+
+
+@pytest.mark.parametrize("name", ["c", "j"])
+async def test_a_directory_without_room_for_checkpoints_or_journal_is_not_alive(drive: LocalDrive, name: str) -> None:
+    """As above: what lay there is gone, and an idle pool would not notice before the next opening."""
+    await drive.alive()
+    shutil.rmtree(Path(drive.url) / name)
+    with pytest.raises(DriveUnreachableError, match=f"/{name} was deleted"):
         await drive.alive()
 
 
@@ -312,6 +322,31 @@ async def test_a_put_that_was_given_up_and_fails_late_leaves_its_replacement(
     go_on.set()
     while drive.abandoned:
         await trio.sleep(0.01)
+    assert await drive.get(KEY) == b"data"
+
+
+async def test_a_put_that_was_given_up_and_ends_late_fails_no_later_sync(
+    drive: LocalDrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file has no name any more: a sync that looked for it would void all the others, and take the drive out."""
+    calls, go_on = list[int](), threading.Event()
+
+    def write(*args: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            go_on.wait(10)
+        write_all(*args)
+
+    monkeypatch.setattr(local_puts, "write_all", write)
+    with trio.move_on_after(0.3):
+        await drive.put(KEY, [b"data"])
+    await drive.put(KEY, [b"data"], replace=True)
+    await drive.sync()
+    go_on.set()
+    while drive.abandoned:
+        await trio.sleep(0.01)
+    await drive.put(key(1), [b"other"])
+    await drive.sync()
     assert await drive.get(KEY) == b"data"
 
 

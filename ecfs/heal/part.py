@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ecfs.drive.base import Drive
 from ecfs.errors import DriveFullError, StalledError, StripeLostError
@@ -18,13 +18,14 @@ from ecfs.shard import DATA_OFFSET
 
 @dataclass
 class Job:
-    """One scrub. dry_run: look, change nothing."""
+    """One scrub. dry_run: look, change nothing. unseen: slots whose drive was away at some time, and why."""
 
     ctx: HealContext
     repairer: Repairer
     report: ScrubReport
     meter: Meter
     dry_run: bool = False
+    unseen: dict[int, str] = field(default_factory=dict)
 
     def found(
         self, kind: str, text: str, *, repaired: bool, slot: int | None = None, stripe: int | None = None
@@ -36,6 +37,19 @@ class Job:
         self.report.add(finding)
         self.meter.progress.found = self.report.found
         self.meter.progress.repaired = self.report.repaired
+
+    def here(self) -> list[Member]:
+        """The drives of W, to be looked at. Whatever is away now is not, even if it is back before the end."""
+        members = self.ctx.pool.members
+        for member in members:
+            if not (member.up and member.in_w):
+                self.unseen.setdefault(member.slot, member.reason or "it was away")
+        return members.writable()
+
+    def unread(self, slot: int, why: object) -> None:
+        """Something on this drive could not be looked at: nobody may take it for verified. Told once per drive."""
+        if not any((f.kind, f.slot, f.state) == ("drive", slot, PENDING) for f in self.report.findings):
+            self.found("drive", f"not all of it could be verified: {why}", repaired=False, slot=slot)
 
     async def checked(self, slot: int, size: int) -> None:
         """One shard of `size` bytes was verified."""

@@ -6,7 +6,7 @@ shown, and tried again when a drive comes back; it never loops.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import trio
@@ -134,10 +134,18 @@ class Repairer:
             for stripe in jobs:
                 self._ctx.pool.reader.forget(stripe)  # a false alarm must not shun the shard for ever
 
+    async def mend(self, jobs: Iterable[Job]) -> list[Mended]:
+        """For a scrub: as `Mender.mend`; what is set aside follows."""
+        mended = await self.mender.mend(jobs)
+        self._count(mended)
+        return mended
+
     # ---- passes over the ledger -------------------------------------------------------------------------
 
     async def drain(self, *, polite: bool = False, on_mended: OnMended | None = None) -> None:
         """Repair until nothing that can be repaired now is left. polite: let commits of programs go first."""
+        for stripe in [stripe for stripe in self.set_aside if self._ctx.fact(stripe) is None]:
+            del self.set_aside[stripe]  # nobody needs it any more
         tour = _Tour(self._ctx.pool.db.ledger.levels())
         fixed = 0
         while not self._ctx.engine.fenced:
@@ -156,7 +164,9 @@ class Repairer:
     def _count(self, mended: list[Mended]) -> int:
         """How many shards were settled; notes what can't be decoded."""
         for result in mended:
-            if result.lost is not None and len(self.set_aside) < ASIDE_LIMIT:
+            if result.lost is None:
+                self.set_aside.pop(result.stripe, None)
+            elif len(self.set_aside) < ASIDE_LIMIT:
                 self.set_aside[result.stripe] = str(result.lost)
         repaired = sum(len(result.repaired) for result in mended)
         self.repaired += repaired

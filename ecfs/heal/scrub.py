@@ -88,9 +88,13 @@ class Scrub:
 
     async def rebuild_only(self) -> None:
         """After a replacement: what is missing, without checking all the rest."""
+        job = self._job
         await self._rebuild()
-        await self._job.repairer.finish_drives()
-        self._job.report.finished_ns = self._job.ctx.pool.clock.wall_ns()
+        for stripe, why in job.repairer.set_aside.items():
+            if job.ctx.fact(stripe) is not None:
+                job.lost(stripe, why)
+        await job.repairer.finish_drives()
+        job.report.finished_ns = job.ctx.pool.clock.wall_ns()
 
     async def _rebuild(self, then: StripeCheck | None = None) -> None:
         """First what is known to be missing: that is where the danger is. then: what is checked afterwards."""
@@ -150,6 +154,8 @@ class Scrub:
                 text = f"{member.url} is {member.state}" + (f": {member.reason}" if member.reason else "")
                 if not any(f.kind == "drive" and f.slot == member.slot for f in job.report.findings):
                     job.add(Finding("drive", PENDING, text, member.slot))
+            elif member.slot in job.unseen:
+                job.unread(member.slot, job.unseen[member.slot])
         job.report.finished_ns = pool.clock.wall_ns()
         if not job.dry_run and not job.ctx.engine.stalled:
             report = job.report

@@ -12,6 +12,7 @@ from ecfs.errors import (
     DriveError,
     DriveUnreachableError,
     EcfsError,
+    FormatTooNewError,
     HistoryGapError,
     ShardCorruptError,
     ShardMissingError,
@@ -62,7 +63,7 @@ class CheckpointCheck:
         finding: every opening knew."""
         pool = self._job.ctx.pool
         bad: dict[int, DriveError] = {}
-        for member in pool.members.writable():
+        for member in self._job.here():
             if member.drive is None:
                 continue
             try:
@@ -71,8 +72,11 @@ class CheckpointCheck:
                 await check_shard(member.drive, fact, member.slot, pool.pool_id)
             except (ShardMissingError, ShardCorruptError) as error:
                 bad[member.slot] = error
-            except DriveError as error:
-                pool.members.drive_failed(member.slot, error)
+            except (DriveError, FormatTooNewError) as error:
+                self._job.unread(member.slot, error)
+                if isinstance(error, DriveError):
+                    pool.members.drive_failed(member.slot, error)
+                continue
             await self._job.checked(member.slot, shard_size(fact.fragment_length))
         if bad:
             await self._repair(fact, bad, holders)
@@ -123,7 +127,7 @@ class JournalCheck:
         async with self._job.ctx.engine.checkpointer.lock:
             tail = Base(pool.writer.epoch, pool.seq, pool.hash)
             oldest = pool.checkpoints[-1]
-            members, collected = pool.members.writable(), Collected()
+            members, collected = self._job.here(), Collected()
             for member in members:
                 await self._collect(collected, member)
                 self._job.meter.tick()
@@ -142,6 +146,7 @@ class JournalCheck:
         try:
             await collect(collected, member.slot, member.drive, self._job.ctx.pool.pool_id)
         except DriveError as error:
+            self._job.unread(member.slot, error)
             self._job.ctx.pool.members.drive_failed(member.slot, error)
 
     async def _check(self, member: Member, collected: Collected, chain: list[RecordHead]) -> None:
@@ -191,11 +196,12 @@ class BlobCheck:
 
     async def run(self) -> None:
         async with self._job.ctx.engine.checkpointer.lock:
-            for member in self._job.ctx.pool.members.writable():
+            for member in self._job.here():
                 if member.drive is not None and member.slot not in self._job.ctx.entering:
                     try:
                         await self._check(member, member.drive)
                     except DriveError as error:
+                        self._job.unread(member.slot, error)
                         self._job.ctx.pool.members.drive_failed(member.slot, error)
 
     async def _check(self, member: Member, drive: Drive) -> None:

@@ -17,6 +17,7 @@ from ecfs.errors import (
     ShardMissingError,
     StalledError,
 )
+from ecfs.heal.mend import Mended
 from ecfs.heal.pace import Pace
 from ecfs.heal.part import Job, shard_size
 from ecfs.pool.members import Member
@@ -106,7 +107,7 @@ class StripeCheck:
             for number in numbers:
                 pins.enter_context(ctx.pool.pins.pin(number))
             page = _Page([fact for number in numbers if (fact := ctx.fact(number)) is not None])
-            await together(partial(self._check_drive, member, page) for member in ctx.pool.members.writable())
+            await together(partial(self._check_drive, member, page) for member in self._job.here())
         await self._judge(page)
 
     async def _check_drive(self, member: Member, page: _Page) -> None:
@@ -115,6 +116,7 @@ class StripeCheck:
         for fact in page.facts:
             drive = pool.members.readable(slot)
             if drive is None:
+                self._job.unseen.setdefault(slot, member.reason or "it went away")
                 return
             try:
                 if self._verified.get(fact.id, {}).get(slot) != member.incarnation:
@@ -127,7 +129,9 @@ class StripeCheck:
             except FormatTooNewError as error:
                 page.odd[fact.id] = str(error)
             except DriveError as error:
+                self._job.unread(slot, error)
                 pool.members.drive_failed(slot, error)
+                continue
             await self._job.checked(slot, shard_size(fact.fragment_length))
 
     async def _judge(self, page: _Page) -> None:
@@ -154,17 +158,29 @@ class StripeCheck:
             unrecorded = page.good.get(fact.id, set()) & ledger.missing_slots(fact.id)
             doubtful[fact.id] = frozenset(unrecorded.union(page.bad.get(fact.id, ())))
         try:
-            results = await job.repairer.mender.mend((stripe, slots) for stripe, slots in doubtful.items() if slots)
+            results = await job.repairer.mend((stripe, slots) for stripe, slots in doubtful.items() if slots)
         except StalledError:
             self._tell(facts, page)
             return set()
         for result in results:
+            self._tell_late(result, page)
             # What was repaired a moment ago by a read's complaint is fine now, and still was a finding.
             job.mended(result)
         return {result.stripe for result in results if result.lost is not None}
 
+    def _tell_late(self, result: Mended, page: _Page) -> None:
+        """What was found bad and could not be looked at again: the ledger does not know of it."""
+        if self._job.ctx.fact(result.stripe) is None:
+            return  # R13
+        for slot, error in page.bad.get(result.stripe, {}).items():
+            if slot not in result.good and slot not in result.bad:
+                self._job.found(_kind(error), str(error), repaired=False, slot=slot, stripe=result.stripe)
+
     def _tell(self, facts: list[StripeFact], page: _Page) -> None:
         for fact in facts:
             for slot, error in page.bad.get(fact.id, {}).items():
-                kind = "missing-shard" if isinstance(error, ShardMissingError) else "corrupt-shard"
-                self._job.found(kind, str(error), repaired=False, slot=slot, stripe=fact.id)
+                self._job.found(_kind(error), str(error), repaired=False, slot=slot, stripe=fact.id)
+
+
+def _kind(error: DriveError) -> str:
+    return "missing-shard" if isinstance(error, ShardMissingError) else "corrupt-shard"

@@ -9,9 +9,13 @@ import trio
 from trio.testing import MockClock
 
 from ecfs.drive.base import Buffer
+from ecfs.drive.memory import MemoryDrive
+from ecfs.drive.memory_store import MemoryStore
 from ecfs.drive.wrapper import DriveWrapper
-from ecfs.errors import EcfsError, StripeLostError
+from ecfs.errors import DriveTimeoutError, EcfsError, StripeLostError
 from ecfs.heal.report import ScrubProgress
+from ecfs.meta import Outcome
+from ecfs.shard import shard_key
 from tests.unit.heal.conftest import Hospital, Patient, data
 
 
@@ -203,3 +207,44 @@ async def test_a_scrub_leaves_its_figures_in_the_pool(hospital: Hospital) -> Non
         assert setting["checked"] == report.checked > 0
         assert setting["last_finished"] == report.finished_ns
         assert (setting["repaired"], setting["lost"]) == (0, 0)
+
+
+@pytest.mark.parametrize("how", ["scrubbed", "deleted"])
+async def test_what_was_set_aside_and_is_whole_or_gone_is_shown_no_more(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    async with hospital.open() as patient:
+        await patient.write(7, data(200_000))
+        await patient.write(8, data(200_000, 1))
+        stripe = patient.stripes()[0]
+        read, late = MemoryDrive.read, True
+
+        async def slow(self: MemoryDrive, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+            if late and key == shard_key("s", stripe) and self.slot in (1, 2, 3):
+                raise DriveTimeoutError("late", slot=self.slot, key=key)
+            return await read(self, key, ranges)
+
+        monkeypatch.setattr(MemoryDrive, "read", slow)
+        await patient.engine.record(Outcome(missing=[(stripe, 0)]))
+        await trio.sleep(5)
+        assert stripe in patient.healer.set_aside
+        late = False
+        if how == "scrubbed":
+            await patient.scrub()
+            assert patient.counts() == (0, 0, 0, 0)
+        else:
+            await patient.remove(7)
+            await trio.sleep(300)
+        assert patient.healer.set_aside == {}
+
+
+async def test_replace_says_what_is_lost(hospital: Hospital, autojump_clock: MockClock) -> None:
+    async with hospital.open() as patient:
+        await patient.write(7, data(200_000))
+        await patient.write(8, data(200_000, 1))
+        lost = patient.stripes()[0]
+        hospital.spare["new"] = MemoryStore()
+        damage(hospital, patient, lost, (0, 1, 2))
+        report = await patient.healer.replace(3, "memory:new")
+        assert [(found.stripe, found.paths) for found in report.findings if found.state == "lost"] == [(lost, ("/f7",))]
+        assert report.exit_status == 3

@@ -71,6 +71,7 @@ class Drill:
         self._job = job
         self._pool = job.ctx.pool
         self._report = report
+        self._doubts = Doubts(job)
         self._reached = self._resume(restart)
         self._saved = trio.current_time()
         self._decode_next = not self._reached.decoded
@@ -141,12 +142,26 @@ class Drill:
 
     async def _prove(self, fact: StripeFact) -> Proof:
         proof = await prove(fact, self._pool.members, self._pool.pool_id)
+        self._doubt(proof)
         if proof.whole and (self._report.full or self._decode_next or not counter_of(fact.id) % SAMPLE):
             self._decode_next = False
             await decode(proof)
         for index in proof.good:
             await self._job.checked(fact.slot_of(index), shard_size(fact.fragment_length))
         return proof
+
+    def _doubt(self, proof: Proof) -> None:
+        """What was never made durable can be read, from a cache, and is no proof (R21)."""
+        fact = proof.fact
+        missing = self._pool.db.ledger.masks(fact.id).missing if fact.space == "s" else 0
+        for index in list(proof.good):
+            slot = fact.slot_of(index)
+            error = self._doubts.about(fact, slot)
+            if missing >> slot & 1:
+                error = ShardMissingError("was never made durable", slot=slot, key=fact.key)
+            if error is not None:
+                del proof.good[index]
+                proof.bad[slot] = error
 
     async def _tell(self, proof: Proof) -> bool:
         """Say what a stripe lacks, and have it repaired. True if it can't be decoded at all now."""
@@ -186,9 +201,8 @@ class Drill:
         try:
             if fact.space == "s":
                 return await self._mend(fact, slot)
-            doubts = Doubts(self._job)
-            done = await doubts.put_right(fact, {slot: encoded.buffers(fact.index_of(slot))})
-            await doubts.settle({(fact.id, slot) for slot in done})
+            done = await self._doubts.put_right(fact, {slot: encoded.buffers(fact.index_of(slot))})
+            await self._doubts.settle({(fact.id, slot) for slot in done})
             return bool(done)
         except StalledError:
             return False
@@ -197,7 +211,7 @@ class Drill:
         if self._job.ctx.fact(fact.id) is None:
             return False  # R13: it died while it was looked at
         await self._job.ctx.engine.record(Outcome(missing=[(fact.id, slot)]))
-        results = await self._job.repairer.mender.mend([(fact.id, frozenset({slot}))])
+        results = await self._job.repairer.mend([(fact.id, frozenset({slot}))])
         return any(slot in result.repaired for result in results)
 
     # ---- what is left behind ------------------------------------------------------------------------------

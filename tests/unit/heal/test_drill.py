@@ -16,6 +16,7 @@ from ecfs.errors import RefusedError
 from ecfs.geometry import counter_of
 from ecfs.heal import drill
 from ecfs.heal.report import LOST, PENDING, REPAIRED
+from ecfs.meta import Outcome
 from ecfs.shard import DATA_OFFSET, HEADER_LENGTH, block_crcs, build_header, parse_header, shard_key
 from tests.unit.heal.conftest import Hospital, Patient, data
 
@@ -189,3 +190,29 @@ async def test_it_is_paced_and_alone(hospital: Hospital, autojump_clock: MockClo
         while patient.healer.running:
             await trio.sleep(0.1)
         assert trio.current_time() - began > 15
+
+
+async def test_what_was_never_made_durable_proves_nothing(hospital: Hospital) -> None:
+    """It can be read, from a cache, although the sync that was to cover it failed (R21)."""
+    async with hospital.open(run=False) as patient:
+        await patient.write(7, data(1_000_000))
+        stripe = patient.stripes()[1]
+        await patient.engine.record(Outcome(missing=[(stripe, 2), (stripe, 3), (stripe, 4)]))
+        report = await patient.healer.drill()
+        assert report.proven == report.stripes - 1
+        assert {found.slot for found in report.findings if found.stripe == stripe and found.slot is not None} == {
+            2,
+            3,
+            4,
+        }
+        assert report.exit_status != 0
+
+
+async def test_a_checkpoint_in_doubt_proves_nothing(hospital: Hospital) -> None:
+    async with hospital.open(run=False) as patient:
+        await patient.write(7, data(1_000_000))
+        stripe = patient.engine.pool.checkpoints[0].stripes[0][0]
+        await patient.engine.record(Outcome(settings={"checkpoint_doubts": [(stripe, 0)]}))
+        report = await patient.healer.drill()
+        assert [(found.kind, found.state, found.slot) for found in report.findings] == [("checkpoint", PENDING, 0)]
+        assert report.exit_status == 1

@@ -1,7 +1,8 @@
 """A new drive for a slot. The old one stays in use, and readable, until the new one has everything it had.
 
-What was put and synced on the new drive is noted in the setting "replace_progress", so that the same command goes on
-from there after a kill or an unmount. Until it has joined, it counts for nothing.
+How far it was filled is noted in the setting "replace_progress", so that the same command goes on from there after a
+kill or an unmount: up to there it is verified, since nobody looks after the files of a drive that counts for nothing
+yet, and only what is not there is put. Until it has joined, it counts for nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ import trio
 
 from ecfs.drive.base import Drive
 from ecfs.drive.registry import check_distinct
-from ecfs.errors import CorruptError, DriveError, RefusedError, StripeLostError
+from ecfs.errors import (
+    CorruptError,
+    DriveError,
+    RefusedError,
+    ShardCorruptError,
+    ShardMissingError,
+    StripeLostError,
+)
 from ecfs.heal.cleanup import is_named
 from ecfs.heal.context import Impatient
 from ecfs.heal.enter import Arrival
@@ -24,31 +32,34 @@ from ecfs.meta import StripeFact as Row
 from ecfs.meta.drives import Drives
 from ecfs.pool.identity import JOINING, decode_identity
 from ecfs.shard import parse_key
+from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.rebuild import check_shard, rebuild_shards
 
 BATCH = 32
 SAVE_S = 10.0
 """What an interruption costs at most."""
-NOTED = 1000
-"""Exceptions that fit into the note; with more, the note stays where it was."""
 SETTING = "replace_progress"
 
 
 class Replacement(msgspec.Struct):
-    """A replacement that has not come to its end. filled, holes, present: as in `Arrival`."""
+    """A replacement that has not come to its end. filled: stripes up to this id were put durably, but those that
+    can't be decoded."""
 
     slot: int
     url: str
     drive_id: str
     filled: int = 0
-    holes: list[int] = []
-    present: list[int] = []
 
 
 def stored_replacement(drives: Drives) -> Replacement | None:
-    """As the metadata have it."""
+    """As the metadata have it; one that was interrupted when the new drive had the slot is at its end."""
     stored = drives.setting(SETTING)
-    return None if stored is None else msgspec.convert(stored, Replacement)
+    if stored is None:
+        return None
+    left = msgspec.convert(stored, Replacement)
+    row = drives.row(left.slot)
+    over = (row is not None and row.drive_id == left.drive_id) or drives.is_retired(left.drive_id)
+    return None if over else left
 
 
 class Replacer:
@@ -58,6 +69,10 @@ class Replacer:
         self._job = job
         self._joiner = joiner
         self._noted = 0.0
+        self._earlier = 0
+        """How far an earlier run came."""
+        self._claimed = 0
+        """What the note says."""
 
     async def run(self, slot: int, url: str) -> None:
         ctx = self._job.ctx
@@ -71,20 +86,21 @@ class Replacer:
         await self._refuse(slot, drive, vacant=arrival is None)
         if not member.up:
             ctx.entering.add(slot)  # nobody else takes in what comes back at its old place from here on
+        old: Drive | None = None
         try:
             arrival = arrival or await self._joiner.create(slot, drive)
-            await self._note(arrival)
-            if member.up:
-                await self._fill(arrival)
+            await self._note(arrival, self._earlier)
+            await self._fill(arrival, None if member.up else self._earlier)
             old = member.drive
             await self._joiner.join(arrival)
         except BaseException:
-            await drive.close()
+            if member.drive is not drive:  # or it has the slot, and its handle is the pool's
+                await drive.close()
             raise
         finally:
             ctx.entering.discard(slot)
-        if old is not None and old is not member.drive:
-            await old.close()
+            if member.drive is drive and old is not None and old is not drive:
+                await old.close()
         self._job.found("drive", f"drive {slot} is now {drive.url}", repaired=True, slot=slot)
         await ctx.engine.record(Outcome(settings={SETTING: None}))
         await self._tidy(Impatient(drive))
@@ -106,15 +122,13 @@ class Replacer:
         arrival = self._joiner.resume(slot, drive, identity)
         reached = stored_replacement(pool.db.drives)
         if reached is not None and reached.drive_id == identity.drive_id:
-            arrival.filled, arrival.holes, arrival.present = reached.filled, reached.holes, reached.present
+            self._earlier = reached.filled
         return arrival
 
-    async def _note(self, arrival: Arrival) -> None:
+    async def _note(self, arrival: Arrival, filled: int) -> None:
         """How far it is. Only after a sync: what a crash could take must be put again."""
-        self._noted = trio.current_time()
-        reached = Replacement(
-            arrival.slot, arrival.drive.url, arrival.drive_id, arrival.filled, arrival.holes, arrival.present
-        )
+        self._noted, self._claimed = trio.current_time(), filled
+        reached = Replacement(arrival.slot, arrival.drive.url, arrival.drive_id, filled)
         await self._job.ctx.engine.record(Outcome(settings={SETTING: msgspec.to_builtins(reached)}))
 
     async def _refuse(self, slot: int, drive: Drive, *, vacant: bool) -> None:
@@ -135,25 +149,25 @@ class Replacer:
 
     # ---- filling it before it has the slot ----------------------------------------------------------------
 
-    async def _fill(self, arrival: Arrival) -> None:
-        """Every stripe's shard, before the old drive is given up: reading must at no moment get worse."""
+    async def _fill(self, arrival: Arrival, last: int | None) -> None:
+        """Every stripe's shard, before the old drive is given up: reading must at no moment get worse. Where the old
+        one is gone already, only up to stripe `last`, what an earlier run has put: programs should not wait for a drive
+        to commit to until all the rest was rebuilt."""
         job, pool = self._job, self._job.ctx.pool
         drive = Impatient(arrival.drive)
         await drive.fence(pool.writer)
         await drive.prepare(pool.live_epochs())
         job.meter.phase("filling")
         ledger = pool.db.ledger
-        whole = ledger.total_length()
-        size = whole // pool.geometry.k + ledger.count() * shard_size(0)
-        share = ledger.length_to(arrival.filled) / whole if whole else 0
-        job.meter.resume_at(int(size * share))
-        job.meter.add_total(size - int(size * share), int(ledger.count() * (1 - share)))
-        while rows := ledger.facts(arrival.filled, BATCH):
+        if last is None:
+            job.meter.add_total(
+                ledger.total_length() // pool.geometry.k + ledger.count() * shard_size(0), ledger.count()
+            )
+        while rows := [row for row in ledger.facts(arrival.filled, BATCH) if last is None or row.id <= last]:
             await self._fill_some(arrival, drive, rows)
             arrival.filled = rows[-1].id
-            few = len(arrival.holes) + len(arrival.present) <= NOTED
-            if few and trio.current_time() - self._noted >= SAVE_S:
-                await self._note(arrival)
+            if trio.current_time() - self._noted >= SAVE_S:
+                await self._note(arrival, max(arrival.filled, self._claimed))
 
     async def _fill_some(self, arrival: Arrival, drive: Drive, rows: list[Row]) -> None:
         job, pool, slot = self._job, self._job.ctx.pool, arrival.slot
@@ -177,14 +191,26 @@ class Replacer:
             fact = job.ctx.fact(stripe)
             if fact is None:
                 return False
+            if stripe <= self._earlier and await self._is_there(drive, fact, slot):
+                return True
             avoid = pool.db.ledger.missing_slots(stripe)
             try:
                 shards = await rebuild_shards(fact, [slot], pool.members, pool.pool_id, avoid=avoid)
             except StripeLostError:
                 arrival.holes.append(stripe)
                 return False
+            if stripe <= self._claimed:
+                await self._note(arrival, arrival.filled)  # or a crash would leave one of which it says "durable"
             await drive.put(fact.key, shards[slot], replace=True)
             return True
+
+    async def _is_there(self, drive: Drive, fact: StripeFact, slot: int) -> bool:
+        """Files of a drive that counts for nothing yet may have been deleted meanwhile, and nobody noted that."""
+        try:
+            await check_shard(drive, fact, slot, self._job.ctx.pool.pool_id)
+        except (ShardMissingError, ShardCorruptError):
+            return False
+        return True
 
     async def _tidy(self, drive: Drive) -> None:
         """Shards of stripes that died while it was filled. It is our own new drive: nothing else can lie there."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
+from ecfs.drive.base import Buffer
 from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.memory_store import MemoryStore
 from ecfs.errors import EcfsError, RefusedError
 from ecfs.heal.replace import stored_replacement
 from ecfs.heal.report import ScrubProgress
+from ecfs.shard import shard_key
 from tests.unit.heal.conftest import Hospital, data
 
 
@@ -254,7 +258,7 @@ async def test_a_scrub_that_runs_is_given_up_when_the_pool_closes(hospital: Hosp
 async def test_a_replacement_that_was_killed_goes_on(
     hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From what was noted after a sync; what lies beyond is put again, and nothing of it counts before the end."""
+    """What was noted after a sync is verified; what lies beyond is put again, and nothing counts before the end."""
     monkeypatch.setattr("ecfs.heal.replace.SAVE_S", 0.0)
     hospital.spare["new"] = MemoryStore()
     async with hospital.open(clean=False) as patient:
@@ -275,15 +279,119 @@ async def test_a_replacement_that_was_killed_goes_on(
         assert (reached.slot, reached.url) == (3, "memory:new")
         assert reached.filled >= patient.stripes()[31]
         assert patient.states() == ["online"] * 6
+        put, puts = MemoryDrive.put, list[str]()
+
+        async def counted(self: MemoryDrive, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
+            if key.startswith("s/"):
+                puts.append(key)
+            await put(self, key, buffers, replace=replace)
+
+        monkeypatch.setattr(MemoryDrive, "put", counted)
         report = await patient.healer.replace(3, "memory:new")
         assert report.exit_status == 0
-        assert report.tally(3).checked <= 100 - 32
+        assert len(puts) <= 100 - 32
+        assert report.tally(3).checked >= 100
         await patient.until_whole()
         assert patient.engine.pool.members[3].url == "memory:new"
         await patient.assert_clean()
         assert stored_replacement(patient.engine.db.drives) is None
         for slot in (0, 1):
             hospital.pool.stores[slot].vanish()
+        await patient.check()
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["old drive alive", "old drive dead"])
+async def test_a_new_drive_that_lost_shards_before_its_replacement_goes_on(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, alive: bool
+) -> None:
+    """Nobody looks after the files of a drive that counts for nothing yet: what the note says may be gone."""
+    monkeypatch.setattr("ecfs.heal.replace.SAVE_S", 0.0)
+    store = hospital.spare["new"] = MemoryStore()
+    async with hospital.open(clean=False) as patient:
+        for ino in range(7, 107):
+            await patient.write(ino, data(20_000, ino))
+        with trio.CancelScope() as kill:
+
+            def killed(progress: ScrubProgress) -> None:
+                if progress.checked >= 70:
+                    kill.cancel()
+
+            await patient.healer.replace(3, "memory:new", killed)
+    shards = sorted(key for key in store.names if key.startswith("s/"))
+    assert len(shards) > 60
+    for key in shards[::2]:
+        del store.names[key]
+        store.durable_names.pop(key, None)
+    if not alive:
+        hospital.pool.stores[3].vanish()
+    async with hospital.open() as patient:
+        report = await patient.healer.replace(3, "memory:new")
+        assert report.exit_status == 0
+        await patient.until_whole()
+        hospital.pool.stores[3] = store  # where slot 3 lies now
+        patient.assert_honest()
+        await patient.assert_clean()
+
+
+async def test_the_note_of_a_replacement_that_goes_on_says_nothing_of_what_is_put_again(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed once more before the next sync, it would otherwise be read from a cache and pass for durable."""
+    monkeypatch.setattr("ecfs.heal.replace.SAVE_S", 0.0)
+    store = hospital.spare["new"] = MemoryStore()
+    put = MemoryDrive.put
+    async with hospital.open(run=False) as patient:
+        for ino in range(7, 107):
+            await patient.write(ino, data(20_000, ino))
+        first = patient.stripes()[0]
+        with trio.CancelScope() as kill:
+
+            def killed(progress: ScrubProgress) -> None:
+                if progress.checked >= 70:
+                    kill.cancel()
+
+            await patient.healer.replace(3, "memory:new", killed)
+        del store.names[shard_key("s", first)]
+        noted = list[int]()
+
+        async def watched(self: MemoryDrive, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
+            if self.store is store and key == shard_key("s", first):
+                reached = stored_replacement(patient.engine.db.drives)
+                noted.append(reached.filled if reached is not None else 0)
+            await put(self, key, buffers, replace=replace)
+
+        reached = stored_replacement(patient.engine.db.drives)
+        assert reached is not None
+        assert reached.filled >= first
+        monkeypatch.setattr(MemoryDrive, "put", watched)
+        await patient.healer.replace(3, "memory:new")
+        assert noted == [0]
+
+
+async def test_a_replacement_that_was_killed_when_the_drive_had_the_slot_is_over(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, old = MemoryStore(), hospital.pool.stores[3]
+    hospital.spare["new"] = new
+    async with hospital.open() as patient:
+        await patient.write(7, data(200_000))
+        write = MemoryDrive.write_blob
+        with trio.CancelScope() as kill:
+
+            async def write_blob(self: MemoryDrive, name: str, blob: bytes) -> None:
+                await write(self, name, blob)
+                if name == "identity" and b'"member"' in blob and self.store is new:
+                    kill.cancel()
+                    await trio.lowlevel.checkpoint()
+
+            monkeypatch.setattr(MemoryDrive, "write_blob", write_blob)
+            await patient.healer.replace(3, "memory:new")
+        assert kill.cancelled_caught
+        assert stored_replacement(patient.engine.db.drives) is None
+        assert old.holder is None
+        hospital.pool.stores[3] = new  # where slot 3 lies now
+        await patient.until_whole()
+        assert [event.kind for event in patient.engine.pool.members.events if event.slot == 3].count("absent") == 0
         await patient.check()
 
 

@@ -52,11 +52,7 @@ class Checkpointer:
         older checkpoints and the whole journal are then untouched."""
         async with self.lock:
             pool, bytes_before = self._pool, self._pool.journal_bytes
-            try:
-                await self._publish_late()
-                checkpoint = await self._store(image)
-            finally:
-                image.snapshot.release()
+            checkpoint = await self._store(image)
             pool.named = [checkpoint, *self._older(pool.checkpoints)]
             pool.checkpoints = [checkpoint, *pool.checkpoints]
             dropped = await self._publish()
@@ -65,8 +61,8 @@ class Checkpointer:
             await self._prune(dropped)
 
     async def _publish_late(self) -> None:
-        """The last one, if its superblocks did not reach all of W. First: what a superblock may name stays, and with
-        each further checkpoint that finds no room for its superblocks there would be more of it on full drives."""
+        """The last one, if its superblocks did not reach all of W. Before another is put: what a superblock may name
+        stays, and with each further one that finds no room for its superblocks full drives would hold more of it."""
         pool = self._pool
         if pool.named != pool.checkpoints and self._held(pool.named[0]) >= pool.members.need:
             await self._prune(await self._publish())
@@ -74,14 +70,16 @@ class Checkpointer:
     async def _store(self, image: Image) -> Checkpoint:
         path = self._pool.scratch / f"checkpoint-{self._pool.clock.token(8).hex()}"
         try:
-            await self._pool.in_thread(image.snapshot.copy_to, path)
-            image.snapshot.release()
+            try:
+                await self._pool.in_thread(image.snapshot.copy_to, path)
+            finally:
+                image.snapshot.release()  # here and not at the end: the metadata may be closed by then
+            await self._publish_late()
             return await self._cut(image, path)
         except OSError as error:
             # Of the scratch directory, which is no drive: without a checkpoint all goes on, and the next try may do.
             raise StalledError(f"the metadata can't be copied to {path.parent}: {error}") from error
         finally:
-            image.snapshot.release()
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 

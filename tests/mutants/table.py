@@ -105,6 +105,20 @@ FAULTS = [
         LOCAL,
     ),
     Fault(
+        "R21 a sync that does not end well voids nothing",
+        "ecfs/commit/settle.py",
+        "                self._members.void_puts(member.slot)",
+        "                pass",
+        ("tests/rules/test_sync_rules.py",),
+    ),
+    Fault(
+        "R8 what a superblock that found no room may name is an orphan",
+        "ecfs/commit/checkpointer.py",
+        "            pool.checkpoints = [checkpoint, *pool.checkpoints]\n",
+        "            pool.checkpoints = [checkpoint, *pool.checkpoints[:1]]\n",
+        ("tests/unit/heal/test_checkpoint_room.py",),
+    ),
+    Fault(
         "R21 a failed sync does not void its puts",
         "ecfs/drive/local.py",
         "                # Cancelled counts as failed: nobody knows what became durable.\n"
@@ -304,7 +318,7 @@ FAULTS = [
         "ecfs/stripes/fetch.py",
         " and len(answers[0]) == self._range(runs[0])[1]",
         "",
-        ("tests/unit/stripes/test_on_drives.py",),
+        ("tests/unit/stripes/test_reader_reports.py", "-k", "longer"),
     ),
     Fault(
         "what was rebuilt is not compared with the row",

@@ -126,7 +126,7 @@ class Repairer:
                 del self._quick[stripe, slot]
                 jobs.setdefault(stripe, set()).add(slot)
             try:
-                self._count(await self.mender.mend((stripe, frozenset(slots)) for stripe, slots in jobs.items()))
+                await self.mend((stripe, frozenset(slots)) for stripe, slots in jobs.items())
             except BaseException:
                 # A stall, say. Reads report a shard once: dropped here, the ledger would not hear of it before a scrub.
                 self._quick |= dict.fromkeys(taken)
@@ -135,7 +135,7 @@ class Repairer:
                 self._ctx.pool.reader.forget(stripe)  # a false alarm must not shun the shard for ever
 
     async def mend(self, jobs: Iterable[Job]) -> list[Mended]:
-        """For a scrub: as `Mender.mend`; what is set aside follows."""
+        """As `Mender.mend`; what is set aside follows."""
         mended = await self.mender.mend(jobs)
         self._count(mended)
         return mended

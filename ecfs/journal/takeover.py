@@ -34,18 +34,15 @@ async def catch_up_journals(opening: Opening, pool: OpenedPool, sources: dict[in
     sources: the drives that were read. One that can't be written, or was turned away, may be the only one that has it.
     """
     retained = _retained(opening, pool)
-    unsure = opening.chain[-1].hash if opening.chain else None
-    tail: Record | None = None
+    # Read once: one drive may have it alone, and answer wrongly the next time.
+    repeated = {head.hash: await fetch(opening.collected, head, sources) for head in opening.chain[-1:]}
     for slot, drive in list(opening.drives.items()):
         journal = opening.collected.drives[slot]
         pool.segments.adopt(slot, journal)
         try:
             for head in retained:
-                if head.hash not in journal.hashes or head.hash == unsure:
-                    record = tail if tail is not None and head.hash == unsure else None
-                    record = record or await fetch(opening.collected, head, sources)
-                    if head.hash == unsure:
-                        tail = record  # read once: one drive may have it alone, and answer wrongly the next time
+                if head.hash in repeated or head.hash not in journal.hashes:
+                    record = repeated.get(head.hash) or await fetch(opening.collected, head, sources)
                     await _in_time(slot, drive, partial(pool.segments.append, slot, drive, record))
         except DriveError as error:
             _lose_member(opening, pool, slot, error)

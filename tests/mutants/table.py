@@ -331,8 +331,8 @@ FAULTS = [
     Fault(
         "R1 a tail that may be durable nowhere is built upon",
         "ecfs/journal/takeover.py",
-        " or head.hash == unsure:",
-        ":",
+        "if head.hash in repeated or head.hash not in",
+        "if head.hash not in",
         HISTORY,
     ),
     Fault(

@@ -251,11 +251,14 @@ class Client:
                     await self._release(fh)
 
     async def _read(self, fh: int, step: Step) -> None:
-        offset = step.b % (len(self.model.nodes[self.model.handles[fh]].data) + 100)
-        length = [4096, 1 << 20, step.c % 100_000][step.c % 3]
-        wanted = self.model.read(fh, offset, length)
-        problem, data = await self._answer(self.mount.fs.files.read(fh, offset, length))
-        self._same("read", problem or data, wanted)
+        """At once or in several requests, here and there, until somebody closes the file."""
+        for turn in range(1 + step.c % 7):
+            if fh in self.model.handles:
+                offset = (step.b + turn * 20_011) % (len(self.model.nodes[self.model.handles[fh]].data) + 100)
+                length = [4096, 1 << 20, step.c % 100_000][(step.c + turn) % 3]
+                wanted = self.model.read(fh, offset, length)
+                problem, data = await self._answer(self.mount.fs.files.read(fh, offset, length))
+                self._same("read", problem or data, wanted)
 
     async def do_fsync(self, step: Step) -> None:
         """Everything answered before is durable when this returns, whatever was synced."""

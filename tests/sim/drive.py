@@ -46,6 +46,9 @@ class Weather:
     rates: dict[int, float] = field(default_factory=dict)
     only: frozenset[str] = frozenset()
     breeze: float = 0.0
+    read_s: tuple[float, float] | None = None
+    """How long a read takes, from and to; None: no time at all. A drive whose reads take none is to the reader one
+    that it knows nothing of: it waits longer for it and never reads straight."""
     script: Script | None = None
     cut: str = ""
     """Where the power was cut: from then on nothing is answered, though it was begun before."""
@@ -199,6 +202,8 @@ class SimDrive(DriveWrapper):
 
     async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         async def go() -> list[bytes]:
+            if self.weather.read_s is not None:
+                await trio.sleep(self.weather.chance.uniform(*self.weather.read_s))
             found = await self.inner.read(key, ranges)
             self.store.demand_readable(key, ranges)
             return found

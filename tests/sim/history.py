@@ -19,6 +19,10 @@ class Violation(AssertionError):
     """A promise was broken."""
 
 
+AT_A_TIME = 6000
+"""Bytes."""
+
+
 @dataclass
 class History:
     """The newest moments. `first` is the number of the oldest one that is kept: the floor, below which no crash may
@@ -120,12 +124,14 @@ async def read_node(fs: FileSystem, inode: Inode) -> Node:
 
 
 async def _data_of(fs: FileSystem, inode: Inode) -> bytes:
+    """Every second file at once, the others in requests of which most lie in one shard: those are read another way."""
     if stat.S_ISLNK(inode.mode):
         return fs.namespace.readlink(inode.ino)
     if not stat.S_ISREG(inode.mode):
         return b""
     fh = await fs.files.open(inode.ino, 0, SOMEBODY)
     try:
-        return await fs.files.read(fh, 0, inode.size)
+        step = AT_A_TIME if inode.ino % 2 else max(inode.size, 1)
+        return b"".join([await fs.files.read(fh, at, step) for at in range(0, inode.size, step)])
     finally:
         await fs.files.release(fh)

@@ -52,6 +52,11 @@ SMALL = Settings(
 LARGE = replace(SMALL, stripe_size=1 << 20, seal_at=1 << 20, journal_limit=1 << 16, compact_slack=1 << 20)
 """Shards of several blocks: damaged in one and sound in the others."""
 
+READ_S = (0.0002, 0.004)
+"""What a read takes in every second world, and so how late the slowest of a stripe is."""
+FORGETFUL = 1 << 17
+"""Bytes of its cache there: little is read twice from memory."""
+
 
 BENEATH = Location("the system's disk", "/", "disk/ecfs")
 
@@ -106,7 +111,7 @@ class World:
     seed: int
     scratch: Path
     settings: Settings | None = None
-    """SMALL, in every fourth world LARGE."""
+    """SMALL, in every fourth world LARGE; in every second one reads take time and memory is short."""
     geometry: Geometry = field(default_factory=lambda: Geometry(1, 4, 2))
     lockable: bool = True
     stores: list[SimStore] = field(default_factory=list)
@@ -130,8 +135,10 @@ class World:
 
     def __post_init__(self) -> None:
         self.settings = self.settings or (LARGE if self.seed % 4 == 3 else SMALL)
+        if self.seed % 2:
+            self.settings = replace(self.settings, cache_bytes=FORGETFUL)
         self.chance = Random(f"world {self.seed}")
-        self.weather = Weather(Random(f"weather {self.seed}"))
+        self.weather = Weather(Random(f"weather {self.seed}"), read_s=READ_S if self.seed % 2 else None)
         self.clock = SimClock(self.seed)
         self.fuse = Fuse()
         for _ in range(self.geometry.n):

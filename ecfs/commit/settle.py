@@ -6,33 +6,30 @@ than m miss the same window the cause is shared, and the commit waits instead.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import trio
 
 from ecfs.commit.sealed import SealedStripe
-from ecfs.drive.base import Drive
+from ecfs.drive.base import ODD, Drive, odd_answer
 from ecfs.errors import (
     DriveError,
     DriveFencedError,
     DriveFullError,
-    DriveUnreachableError,
     EcfsError,
     FencedError,
-    FormatTooNewError,
     NoRoomError,
     StalledError,
-    UsageError,
 )
 from ecfs.journal.opened import OpenedPool
 from ecfs.pool.members import Member
 from ecfs.stripes.writer import encode_stripe, put_shard
 
-FAILURES = (DriveError, UsageError, FormatTooNewError)
-"""What a drive's answer may raise. Only the first is promised (`drive.base`); the others a node can name as well, and
-whatever one drive answers must not end the engine."""
+FAILURES = (DriveError, *ODD)
+"""What a drive's answer may raise. Only the first is promised, but no answer of one drive may end the engine."""
 LATE = 0.8
 """Share of the deadline after which a drive counts as late. The verdict follows at the deadline, since no program
 should wait longer than that: between the two it shows who else is late."""
@@ -79,6 +76,21 @@ async def together(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
     async with trio.open_nursery() as nursery:
         for call in calls:
             nursery.start_soon(guarded, call)
+    raise_gravest(failures)
+
+
+@asynccontextmanager
+async def beside(work: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Run `work`, which never fails, for as long as the body takes. An EcfsError of the body comes out as itself: from
+    a nursery it would come in a group, which no ``except EcfsError`` catches, and end the mount."""
+    failures: list[EcfsError] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work)
+        try:
+            yield
+        except EcfsError as error:
+            failures.append(error)
+        nursery.cancel_scope.cancel()
     raise_gravest(failures)
 
 
@@ -218,7 +230,7 @@ class Settler:
     def failed(self, member: Member, error: EcfsError) -> None:
         """What one of FAILURES of an operation means: the drive is down, or it raises as `call` does."""
         if not isinstance(error, DriveError):
-            error = DriveUnreachableError(f"gives an answer that makes no sense here: {error}", slot=member.slot)
+            error = odd_answer(error, member.slot)
         if isinstance(error, DriveFencedError):
             self._members.fenced = True
             raise FencedError(

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import trio
 
 from ecfs.drive.begun import Begun, Gathering
-from ecfs.errors import DriveError, UsageError
+from ecfs.errors import DriveError, DriveUnreachableError, EcfsError, FormatTooNewError, UsageError
 from ecfs.shard import ShardHeader
 
 KEY_PATTERN = re.compile(r"s/[0-9a-f]{8}/[0-9a-f]{8}|[cj]/[0-9a-f][0-9a-f.-]{0,62}")
@@ -44,6 +44,9 @@ MAX_BLOB = 16 * 1024 * 1024
 PREFIX_PATTERN = re.compile(r"s/|s/[0-9a-f]{8}/|c/|j/")
 
 Buffer = bytes | bytearray | memoryview
+
+ODD = (UsageError, FormatTooNewError)
+"""Errors that a node can name beside DriveErrors."""
 
 
 def check_key(key: str) -> str:
@@ -81,6 +84,11 @@ def check_blobs(blobs: Mapping[str, bytes]) -> dict[str, bytes]:
     if "identity" not in blobs:
         raise UsageError("a new drive needs an identity")
     return dict(blobs)
+
+
+def odd_answer(error: EcfsError, slot: int | None, key: str | None = None) -> DriveUnreachableError:
+    """What one of ODD means to whoever asked nothing but what the contract allows."""
+    return DriveUnreachableError(f"gives an answer that makes no sense here: {error}", slot=slot, key=key)
 
 
 @dataclass(frozen=True, order=True)
@@ -266,6 +274,8 @@ class Drive(ABC):
                 found[at] = await self.read(*wanted[at])
             except DriveError as error:
                 found[at] = error
+            except ODD as error:
+                found[at] = odd_answer(error, self.slot, wanted[at][0])
 
         async with trio.open_nursery() as nursery:
             for at in range(len(wanted)):

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import trio
 
-from ecfs.drive.base import Buffer, Drive
+from ecfs.drive.base import ODD, Buffer, Drive, odd_answer
 from ecfs.drive.begun import Begun, Gathering
 from ecfs.drive.wrapper import DriveWrapper
 from ecfs.errors import DriveError, DriveTimeoutError
@@ -17,12 +17,16 @@ T = TypeVar("T")
 LEFT_ALONE = frozenset({"put", "sync", "append"})
 """The commit engine watches these itself: a drive that is late among many late ones must not be taken out (R5)."""
 
+NO_USAGE = frozenset({"read", "read_shards", "delete", "list", "space", "alive", "strays", "read_fence", "location"})
+"""What is only ever asked as the contract allows: a node that calls it wrong usage, or of a newer format, is odd."""
+
 CREATE_S = 30.0
 """For making a drive, which syncs many times, and which nobody's program waits for."""
 
 
 class DeadlineDrive(DriveWrapper):
-    """Gives each operation (each entry of a listing) `seconds`, by default what the drive's capabilities say.
+    """Gives each operation (each entry of a listing) `seconds`, by default what the drive's capabilities say; and lets
+    only DriveErrors out of those that promise it.
 
     The operation itself may go on: see `Drive.abandoned`.
     """
@@ -36,7 +40,13 @@ class DeadlineDrive(DriveWrapper):
             return await call()
         seconds = max(self.seconds, CREATE_S) if operation == "create" else self.seconds
         with trio.move_on_after(seconds):
-            return await call()
+            try:
+                return await call()
+            except ODD as error:
+                if operation not in NO_USAGE:
+                    raise
+                # Whoever asked is ready for a DriveError only: anything else of one drive would end the mount.
+                raise odd_answer(error, self.slot, key) from error
         raise DriveTimeoutError(f"no answer to {operation} within {seconds:g} s", slot=self.slot, key=key)
 
     async def read_shards(

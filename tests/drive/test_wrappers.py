@@ -15,7 +15,15 @@ from ecfs.drive.deadline import DeadlineDrive
 from ecfs.drive.health import WINDOW, HealthDrive, Latencies, health_of
 from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.wrapper import DriveWrapper
-from ecfs.errors import DriveTimeoutError, DriveUnreachableError, ShardMissingError
+from ecfs.errors import (
+    DriveTimeoutError,
+    DriveUnreachableError,
+    EcfsError,
+    FormatTooNewError,
+    ShardMissingError,
+    UsageError,
+)
+from ecfs.shard import ShardHeader
 
 KEY = "s/00000002/00000000"
 
@@ -176,3 +184,30 @@ async def test_health_counts_bytes_that_were_answered() -> None:
     assert (drive.health.bytes_written, drive.health.bytes_read) == (18, 5)
     assert drive.health.latency("put").all.count == 1
     assert drive.health.latency("read").all.count == 1
+
+
+@pytest.mark.parametrize("kind", [UsageError, FormatTooNewError])
+async def test_what_a_drive_may_not_answer_is_a_failure_of_that_drive(kind: type[EcfsError]) -> None:
+    """A node can name any error. The readers, the watch and the reaper are ready for a DriveError only."""
+
+    class OddDrive(MemoryDrive):
+        async def alive(self) -> None:
+            raise kind("a call needs a deadline")
+
+        async def read(self, key: str, ranges: object) -> list[bytes]:
+            raise kind("a call needs a deadline")
+
+        async def delete(self, key: str) -> None:
+            raise kind("a call needs a deadline")
+
+        async def verify(self, key: str) -> ShardHeader:
+            raise FormatTooNewError("format 9")
+
+    drive = DeadlineDrive(OddDrive(slot=4))
+    for call in (drive.alive(), drive.read(KEY, [(0, 1)]), drive.delete(KEY)):
+        with pytest.raises(DriveUnreachableError, match="no sense here: a call needs a deadline") as error:
+            await call
+        assert error.value.slot == 4
+    assert isinstance((await drive.read_shards([(KEY, [(0, 1)])]))[0], DriveUnreachableError)
+    with pytest.raises(FormatTooNewError):  # a shard of a newer ecfs is not damaged
+        await drive.verify(KEY)

@@ -122,11 +122,12 @@ async def test_r11_a_drive_that_failed_at_the_append_need_not_have_that_commit(
         await mended_and_honest(patient)
 
 
+@pytest.mark.parametrize("at_the_append", [False, True])
 async def test_r11_a_repair_told_by_the_record_with_which_the_drive_leaves(
-    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, at_the_append: bool
 ) -> None:
-    """The shard was put back and is durable; before the commit that says so the drive goes. Who comes is a copy from
-    before the repair, which shows all that the drive confirmed."""
+    """The shard was put back and is durable; before the commit that says so, or at its append, the drive goes. Who
+    comes is a copy from before the repair, which shows all that the drive confirmed."""
     store = hospital.pool.stores[SLOT]
     async with hospital.open(clean=False) as patient:
         await patient.write(7, data(900_000))
@@ -142,12 +143,19 @@ async def test_r11_a_repair_told_by_the_record_with_which_the_drive_leaves(
 
         told = trio.Event()
 
-        def unplug_when_told(more: Outcome) -> None:
-            add_outcome(more)
-            if (stripe, SLOT) in more.present and not told.is_set():
+        def unplug(name: str = "append", key: str = "") -> None:
+            if name == "append":
                 store.vanish()
                 patient.engine.pool.members.take_down(SLOT, "absent", "unplugged")
                 told.set()
+
+        def unplug_when_told(more: Outcome) -> None:
+            add_outcome(more)
+            if (stripe, SLOT) in more.present and not told.is_set():
+                if at_the_append:
+                    drive.on_operation = unplug
+                else:
+                    unplug()
 
         monkeypatch.setattr(drive, "put", put_a_copy_aside)
         monkeypatch.setattr(committer, "add_outcome", unplug_when_told)

@@ -16,7 +16,7 @@ from ecfs.commit.engine import Engine
 from ecfs.control.protocol import Request
 from ecfs.control.runtime import OPENING, Mounted, Registration
 from ecfs.control.service import Service
-from ecfs.errors import StalledError
+from ecfs.errors import EcfsError, StalledError
 from ecfs.heal.healer import Healer
 from ecfs.heal.watch import Watch
 from ecfs.mount.locate import read_pool
@@ -141,3 +141,24 @@ async def test_a_folder_that_answers_with_an_error_is_told_of_all_the_same(here:
         await Daemon(plan, file, registration)._announce(volume)
     registration.release()
     assert told.is_set()
+
+
+async def test_a_system_without_threads_for_a_while(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other programs of the user may have them all: the RuntimeError ended the engine for good, and each call that met
+    it took one of the eight that a drive works on at a time."""
+
+    def refuses(*anything: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with open_volume(read_pool(here / "drives"), clock=SystemClock(), tell=silent) as volume:
+        with monkeypatch.context() as full:
+            full.setattr(trio.lowlevel, "start_thread_soon", refuses)
+            await store(volume)
+            with pytest.raises(EcfsError, match="drives can be written"):
+                await volume.fs.sync()
+            await trio.sleep(12)
+        with trio.fail_after(60):
+            while any(member.state != "online" for member in volume.pool.members):
+                await trio.sleep(0.05)
+            await volume.fs.sync()
+    assert volume.clean

@@ -11,10 +11,9 @@ from ecfs.errors import DriveError, DriveTimeoutError
 from ecfs.journal.opened import OpenedPool
 from ecfs.shard import shard_key
 
-
 MISSES = 3
-"""Deletions that a drive may be late with in one round: then it is left out, or the end of a mount would wait for each of
-thousands, at a time when nobody watches the drives any more."""
+"""Deletions that a drive may be late with in one round: then it is left out, or the end of a mount would wait for each
+of thousands, at a time when nobody watches the drives any more."""
 
 
 class Reaper:

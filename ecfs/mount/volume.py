@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
 from ecfs.clock import Clock
 from ecfs.codec import self_test
 from ecfs.commit.engine import Engine
+from ecfs.control.failure import leaves
 from ecfs.control.service import End, Served
 from ecfs.drive.base import Drive
 from ecfs.drive.registry import open_drive
@@ -32,6 +33,8 @@ from ecfs.pool.poolfile import PoolFile
 from ecfs.pool.settings import Settings
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RISKS_S = 60.0
 AGAIN_S, LAST_AGAIN_S = 5.0, 600.0
@@ -90,6 +93,17 @@ def settings_of(file: PoolFile, *, read_only: bool = False) -> Settings:
     settings = Settings(stripe_size=file.stripe_kib * 1024, min_write_drives=file.min_write_drives, read_only=read_only)
     changes: dict[str, Any] = {LIMITS[key][0]: value * LIMITS[key][1] for key, value in file.limits}
     return replace(settings, **changes)
+
+
+def run_whole(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    """trio.run for commands that open a pool. Ctrl-C ends the work, not whatever task runs just then: in the engine's
+    it would end that, and the last commit wait for ever."""
+    try:
+        return trio.run(work, *arguments, restrict_keyboard_interrupt_to_checkpoints=True)
+    except BaseExceptionGroup as group:
+        if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves(group)):
+            raise KeyboardInterrupt from group  # which whoever pressed it expects, and not a page of tracebacks
+        raise
 
 
 @asynccontextmanager

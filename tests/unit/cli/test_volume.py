@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 import trio
 import trio.testing
 
+from ecfs.cli import main
 from ecfs.clock import SystemClock
+from ecfs.commit.committer import Commit, Committer
 from ecfs.commit.engine import Engine
 from ecfs.control.protocol import Request
 from ecfs.control.runtime import OPENING, Mounted, Registration
@@ -162,3 +165,18 @@ async def test_a_system_without_threads_for_a_while(here: Path, monkeypatch: pyt
                 await trio.sleep(0.05)
             await volume.fs.sync()
     assert volume.clean
+
+
+def test_ctrl_c_in_the_middle_of_a_commit(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may come while any task runs: in the engine's it ended that, and the last commit waited for ever."""
+    really_freeze = Committer.freeze
+
+    def freeze(self: Committer, *, pins: bool) -> Commit:
+        monkeypatch.setattr(Committer, "freeze", really_freeze)
+        signal.raise_signal(signal.SIGINT)
+        return really_freeze(self, pins=pins)
+
+    monkeypatch.setattr(Committer, "freeze", freeze)
+    assert main(["scrub", "drives"]) == 130
+    assert Committer.freeze is really_freeze
+    assert main(["scrub", "drives"]) == 0

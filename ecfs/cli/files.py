@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import click
-import trio
 
 from ecfs.clock import SystemClock
 from ecfs.mount.files import open_tree
 from ecfs.mount.locate import find_target
 from ecfs.mount.tree import Tree
+from ecfs.mount.volume import run_whole
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ def with_tree(pool: str, work: Callable[[Tree], Awaitable[T]]) -> T:
         async with open_tree(target, clock=SystemClock(), tell=_tell) as tree:
             return await work(tree)
 
-    return trio.run(run)
+    return run_whole(run)
 
 
 def _tell(text: str) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 import msgspec
-import trio
 from rich.table import Table
 
 from ecfs.cli.progress import progress_shown
@@ -23,7 +22,7 @@ from ecfs.errors import RefusedError, StalledError
 from ecfs.heal.drill import DrillReport
 from ecfs.heal.report import LOST, NOTED, Finding, ScrubReport
 from ecfs.mount.locate import Target, find_target
-from ecfs.mount.volume import open_volume
+from ecfs.mount.volume import open_volume, run_whole
 
 ORDER_S = 10.0
 SHOWN = 20
@@ -47,7 +46,7 @@ def heal(pool: str | None, method: str, params: dict[str, Any], *, quiet: bool) 
         if target.mounted is not None:
             answer = call(target.mounted, method, params, show=show)
         else:
-            answer = trio.run(_heal_here, target, Request(1, method, params), show)
+            answer = run_whole(_heal_here, target, Request(1, method, params), show)
     shape = DrillReport if method == "drill" else ScrubReport
     report = msgspec.convert(answer["report"], shape, strict=False)
     return Outcome(report, answer["status"], target.name, answer)

@@ -76,8 +76,9 @@ class Checkpointer:
                 image.snapshot.release()  # here and not at the end: the metadata may be closed by then
             await self._publish_late()
             return await self._cut(image, path)
-        except OSError as error:
-            # Of the scratch directory, which is no drive: without a checkpoint all goes on, and the next try may do.
+        except (OSError, RuntimeError) as error:
+            # Of the scratch directory, which is no drive, or no thread is to be had: without a checkpoint all goes on,
+            # and the next try may do.
             raise StalledError(f"the metadata can't be copied to {path.parent}: {error}") from error
         finally:
             with suppress(OSError):

@@ -184,6 +184,11 @@ class Engine:
         self.committer.add_outcome(outcome)
         await self.sync()
 
+    @property
+    def is_over(self) -> bool:
+        """No commit is stalled, but all of them for good: see `give_up`."""
+        return bool(self.stalled) and self._pending is None
+
     def amend_stalled(self, outcome: Outcome) -> bool:
         """Put drives that are back into the commit that is stalled; False if none is: then use `between_commits`."""
         if self._pending is None or not self.stalled or self.fenced:

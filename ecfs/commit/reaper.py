@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import trio
 
-from ecfs.errors import DriveError
+from ecfs.errors import DriveError, DriveTimeoutError
 from ecfs.journal.opened import OpenedPool
 from ecfs.shard import shard_key
+
+MISSES = 3
+"""Deletions that a drive may be late with in one round: then it is left out, or the end of a mount would wait for each
+of thousands, at a time when nobody watches the drives any more."""
 
 
 class Reaper:
@@ -23,6 +28,8 @@ class Reaper:
         one, of a program that was killed while room was made for it, has left."""
         self._wake = trio.Event()
         self._lock = trio.Lock()
+        self._late: Counter[int] = Counter()
+        """Slot → deletions of this round that were late."""
 
     def bury(self, stripes: list[int], *, had_fact: bool) -> None:
         """had_fact: the stripe was committed once, so its fact must be removed by a later outcome."""
@@ -39,6 +46,7 @@ class Reaper:
     async def drain(self) -> None:
         """Delete everything that waits now; returns when also what another call is deleting is gone."""
         async with self._lock:
+            self._late.clear()
             limit = trio.CapacityLimiter(4)
             async with trio.open_nursery() as nursery:
                 for stripe in tuple(self._waiting):
@@ -60,10 +68,13 @@ class Reaper:
     async def _delete_on(self, slot: int, stripe: int) -> None:
         """A drive that can't delete now keeps an orphan, which scrub finds (R12)."""
         drive = self._pool.members.readable(slot)
-        if drive is None:
+        if drive is None or self._late[slot] >= MISSES:
             return
         try:
             with trio.move_on_after(drive.capabilities.deadline_s):
                 await drive.delete(shard_key("s", stripe))
+                return
+            self._late[slot] += 1
         except DriveError as error:
+            self._late[slot] += isinstance(error, DriveTimeoutError)
             self._pool.members.chore_failed(slot, error)

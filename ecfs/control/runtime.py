@@ -10,14 +10,18 @@ POOL is the first half of the pool's id: a path of a unix socket may only have 1
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from ecfs.errors import PoolLockedError, UsageError
+
+_log = logging.getLogger(__name__)
 
 OPENING, MOUNTED, LEAVING = "opening", "mounted", "leaving"
 MAX_SOCKET_PATH = 107
@@ -127,7 +131,7 @@ class Registration:
         if len(str(self.entry.socket)) > MAX_SOCKET_PATH:
             raise UsageError(f"{directory} is too long a path for a socket: choose a shorter ECFS_RUNTIME_DIR")
         self._lock = _claim(self._base.with_suffix(".lock"), self._other)
-        self.set_state(entry.state)
+        self._write()
 
     def _other(self) -> str:
         other = _read(self._base.with_suffix(".json"))
@@ -136,14 +140,23 @@ class Registration:
         return f"already mounted on {other.mountpoint} by process {other.pid}"
 
     def set_state(self, state: str) -> None:
+        """For others to read; that the directory is full, or was removed when its user logged out, must not keep the
+        daemon from storing everything at its end."""
         self.entry = msgspec.structs.replace(self.entry, state=state)
+        try:
+            self._write()
+        except OSError as error:
+            _log.warning("%s can't be written: %s", self._base.with_suffix(".json"), error.strerror)
+
+    def _write(self) -> None:
         temporary = self._base.with_suffix(".new")
         temporary.write_bytes(msgspec.json.encode(self.entry))
         temporary.rename(self._base.with_suffix(".json"))
 
     def release(self) -> None:
         for suffix in (".sock", ".json", ".lock"):
-            self._base.with_suffix(suffix).unlink(missing_ok=True)
+            with suppress(OSError):
+                self._base.with_suffix(suffix).unlink(missing_ok=True)
         os.close(self._lock)
 
 

@@ -90,7 +90,8 @@ class Gathering:
 
     def __init__(self, line: Line | None = None) -> None:
         self._line = Line() if line is None else line
-        self._works: deque[Callable[[], object]] = deque()
+        self._works: deque[tuple[Callable[[], object], Callable[[], object]]] = deque()
+        self._has_thread = False
         self._busy_s = 0.0
         self._now = monotonic_for_threads()
         self._token = trio.lowlevel.current_trio_token()
@@ -114,9 +115,12 @@ class Gathering:
         if last:
             tell_loop(self._token, self._all.set)
 
-    def line_up(self, work: Callable[[], object]) -> None:
-        """Have a thread do this, which is short, when `wait` is called. It then tells what it got from `expect`."""
-        self._works.append(work)
+    def line_up(self, work: Callable[[], object], fail: Callable[[], object]) -> None:
+        """Have a thread do this, which is short, when `wait` is called. It then tells what it got from `expect`.
+
+        fail: called instead where no thread is to be had.
+        """
+        self._works.append((work, fail))
 
     async def wait(self) -> None:
         """Until all are done. After the last `expect`."""
@@ -130,14 +134,18 @@ class Gathering:
         self._line.note(self._busy_s)
 
     def _start(self, threads: int) -> None:
-        for _ in range(threads):
-            trio.lowlevel.start_thread_soon(self._work_off, lambda _: None)
+        with suppress(RuntimeError):  # no thread is to be had: those that run do all of it, later
+            for _ in range(threads):
+                trio.lowlevel.start_thread_soon(self._work_off, lambda _: None)
+                self._has_thread = True
+        while self._works and not self._has_thread:
+            self._works.popleft()[1]()
 
     def _work_off(self) -> None:
         """In a thread. Nothing here may raise; what a work raises is for `Begun.result`."""
         with suppress(IndexError):  # another thread took the last one
             while True:
-                work, began = self._works.popleft(), self._now()
+                work, began = self._works.popleft()[0], self._now()
                 work()
                 with self._guard:
                     self._busy_s += self._now() - began

@@ -16,6 +16,7 @@ import trio
 
 from ecfs.drive.begun import Gathering, Timed, tell_loop
 from ecfs.drive.held import Held
+from ecfs.errors import DriveError, DriveUnreachableError
 
 T = TypeVar("T")
 
@@ -65,7 +66,10 @@ class Threads:
                 self._waiting.append(call)
                 return call
             self._free -= 1
-        trio.lowlevel.start_thread_soon(partial(self._work, call), _nothing)
+        try:
+            trio.lowlevel.start_thread_soon(partial(self._work, call), _nothing)
+        except RuntimeError:
+            self._fail(call)
         return call
 
     def line_up(self, work: Callable[[], T], gathering: Gathering) -> Call[T]:
@@ -76,7 +80,7 @@ class Threads:
                 self._waiting.append(call)
                 return call
             self._free -= 1
-        gathering.line_up(partial(self._work_in_line, call))
+        gathering.line_up(partial(self._work_in_line, call), partial(self._fail, call))
         return call
 
     def _work(self, call: Call[Any] | None) -> None:
@@ -90,7 +94,17 @@ class Threads:
         call.execute()
         waiting = self._next()
         if waiting is not None:
-            trio.lowlevel.start_thread_soon(partial(self._work, waiting), _nothing)
+            try:
+                trio.lowlevel.start_thread_soon(partial(self._work, waiting), _nothing)
+            except RuntimeError:
+                self._work(waiting)
+
+    def _fail(self, call: Call[Any] | None) -> None:
+        """The system has no thread to give, for a moment perhaps. Only these calls are to fail: as a RuntimeError that
+        would end the commit engine, and the threads that were counted would never be free again."""
+        while call is not None:
+            call.fail(DriveUnreachableError("no thread could be started for it"))
+            call = self._next()
 
     def _next(self) -> Call[Any] | None:
         """The call that waits for the thread that is free now; if none does, there is one more free thread."""
@@ -146,6 +160,11 @@ class Call(Generic[T]):
         else:
             self._timed.done()
 
+    def fail(self, error: DriveError) -> None:
+        """Instead of `execute`."""
+        self._work, self._error = _already_done, error
+        self._timed.done()
+
     def _was_given_up(self) -> bool:
         with self._guard:
             self._running = False
@@ -172,9 +191,9 @@ class Call(Generic[T]):
             if running:
                 self._owner.count(+1)
         self._timed.done()
-        if not running:
-            # It may have returned a moment before it was given up.
-            trio.lowlevel.start_thread_soon(self._throw_away, _nothing)
+        if not running and self._results:
+            # It returned a moment before it was given up.
+            _soon(self._throw_away)
 
     def _throw_away(self) -> None:
         if self._discard is not None:
@@ -186,6 +205,14 @@ def _nothing(_: object) -> None:
     """start_thread_soon wants to be told where results go."""
 
 
+def _soon(work: Callable[[], object]) -> None:
+    """In a thread; here where none is to be had: it only lets something go, and nobody could handle an error."""
+    try:
+        trio.lowlevel.start_thread_soon(work, _nothing)
+    except RuntimeError:
+        work()
+
+
 def _already_done() -> NoReturn:
     raise RuntimeError("a call is made once")
 
@@ -194,7 +221,7 @@ def close_soon(things: Iterable[Held[int]]) -> None:
     """Close in a thread and don't wait: on a hung disk even that may take for ever."""
     things = list(things)
     if things:
-        trio.lowlevel.start_thread_soon(lambda: _close(things), _nothing)
+        _soon(lambda: _close(things))
 
 
 async def close_patiently(things: Iterable[Held[int]]) -> None:
@@ -203,7 +230,11 @@ async def close_patiently(things: Iterable[Held[int]]) -> None:
     done = trio.Event()
     token = trio.lowlevel.current_trio_token()
 
-    trio.lowlevel.start_thread_soon(lambda: _close(things), lambda result: tell_loop(token, done.set))
+    def close() -> None:
+        _close(things)
+        tell_loop(token, done.set)
+
+    _soon(close)
     with trio.move_on_after(CLOSE_PATIENCE_S, shield=True):
         await done.wait()
 

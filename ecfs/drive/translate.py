@@ -16,6 +16,8 @@ from ecfs.errors import (
 )
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_THREAD = "can't start new thread"
+"""How Python says it."""
 NOT_A_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO})
 """Under the name lies a link, a directory or a pipe: the key is wrong, the drive is not."""
 
@@ -51,6 +53,8 @@ class labelled:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if isinstance(error, RuntimeError) and NO_THREAD in str(error):
+            error = OSError(errno.EAGAIN, "no thread could be started for it")  # gRPC's, or one that waits for it
         if isinstance(error, OSError):
             drive_error = translate(error, self._missing)
             drive_error.slot, drive_error.key = self._slot, self._key

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -77,4 +76,5 @@ class HealContext:
         """Files that have bytes in a stripe."""
         inodes = dict.fromkeys(extent.ino for extent in self.pool.db.files.extents_of(stripe))
         paths = [self.pool.db.names.path_of(ino) for ino in list(inodes)[:limit]]
-        return tuple(os.fsdecode(path) for path in paths if path is not None)
+        # As text that can be sent and stored: the report would not reach whoever asked for it.
+        return tuple(path.decode(errors="backslashreplace") for path in paths if path is not None)

@@ -156,6 +156,8 @@ class Entrance:
     async def _enter_stalled(self, arrival: Arrival) -> bool:
         """Without the lock: a stalled commit is at rest unless it goes on, and then `seq` moves."""
         engine, seq = self._ctx.engine, self._ctx.pool.seq
+        if engine.is_over:
+            raise StalledError(engine.stalled)  # else this would be tried again at once, for ever, and write each time
         if arrival.fresh:
             raise StalledError("a new drive can't be taken in while commits are stalled")
         await self._last_steps(arrival)

@@ -188,7 +188,7 @@ class Watch:
 
     async def _have_we_lost_it(self, drive: Drive) -> None:
         """Somebody else has a drive of ours. If it is promised to them, the pool is theirs, and we must say so (R2)."""
-        with trio.move_on_after(LOOK_S), suppress(DriveError):
+        with trio.move_on_after(LOOK_S), suppress(EcfsError):  # a node can name any
             await drive.attach(exclusive=False)
             if (await drive.read_fence()).epoch > self._ctx.pool.writer.epoch:
                 self._ctx.pool.members.fenced = True

@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 LAST_S = 5.0
 """How long the end of a mount waits for the command, so that even an event of the end is told now."""
+AGAIN_S = 60.0
 UNMOUNTED = {"state": "unmounted", "headline": "", "actions": []}
 
 
@@ -104,8 +105,10 @@ async def run_alerts(
 
 
 async def _run(hook: Hook) -> None:
-    """A bug here must not end the mount."""
-    try:
-        await hook.run()
-    except Exception:
-        _log.exception("on_event: unexpected error; nothing is told any more")
+    """A bug here must not end the mount, nor, as long as that lives, what is told."""
+    while True:
+        try:
+            await hook.run()
+        except Exception:
+            _log.exception("on_event: unexpected error; begun again in %g s", AGAIN_S)
+        await trio.sleep(AGAIN_S)

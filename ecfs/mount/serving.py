@@ -11,7 +11,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import trio
@@ -178,8 +178,9 @@ class Daemon:
 
     async def _announce(self, volume: Volume) -> None:
         """The folder works when it answers; asked in a thread, because the answer comes from this one."""
-        await trio.to_thread.run_sync(os.statvfs, self.plan.point, abandon_on_cancel=True)
-        await trio.to_thread.run_sync(raise_limits, self.plan.point, abandon_on_cancel=True)
+        with suppress(OSError):  # an answer, too; or somebody unmounts it already
+            await trio.to_thread.run_sync(os.statvfs, self.plan.point, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(raise_limits, self.plan.point, abandon_on_cancel=True)
         with trio.move_on_after(RISKS_S):
             await volume.look_for_risks()
         for risk in volume.risks:

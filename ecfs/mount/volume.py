@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
 from ecfs.clock import Clock
 from ecfs.codec import self_test
 from ecfs.commit.engine import Engine
+from ecfs.control.failure import leaves
 from ecfs.control.service import End, Served
 from ecfs.drive.base import Drive
 from ecfs.drive.registry import open_drive
@@ -33,7 +34,11 @@ from ecfs.pool.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 RISKS_S = 60.0
+AGAIN_S, LAST_AGAIN_S = 5.0, 600.0
+"""After a bug has ended healing: doubled each time, since every time is told."""
 MIB = 1 << 20
 LIMITS: dict[str, tuple[str, int]] = {
     "cache_mib": ("cache_bytes", MIB),
@@ -71,7 +76,10 @@ class Volume:
     async def look_for_risks(self) -> None:
         """Which drives fail together. In a thread: to look at where a dead disk was mounted can take for ever."""
         urls = [member.url for member in self.pool.members]
-        self.risks = await trio.to_thread.run_sync(risks_of, urls, self.pool.geometry.m, abandon_on_cancel=True)
+        try:
+            self.risks = await trio.to_thread.run_sync(risks_of, urls, self.pool.geometry.m, abandon_on_cancel=True)
+        except Exception:  # a disk that fails while it is looked at, no thread to be had: no reason to end the mount
+            _log.exception("which drives fail together can't be told")
 
     def _moved(self, slot: int, old: str, new: str) -> None:
         """A drive was replaced: the pool file must lead to the new place."""
@@ -85,6 +93,17 @@ def settings_of(file: PoolFile, *, read_only: bool = False) -> Settings:
     settings = Settings(stripe_size=file.stripe_kib * 1024, min_write_drives=file.min_write_drives, read_only=read_only)
     changes: dict[str, Any] = {LIMITS[key][0]: value * LIMITS[key][1] for key, value in file.limits}
     return replace(settings, **changes)
+
+
+def run_whole(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    """trio.run for commands that open a pool. Ctrl-C ends the work, not whatever task runs just then: in the engine's
+    it would end that, and the last commit wait for ever."""
+    try:
+        return trio.run(work, *arguments, restrict_keyboard_interrupt_to_checkpoints=True)
+    except BaseExceptionGroup as group:
+        if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves(group)):
+            raise KeyboardInterrupt from group  # which whoever pressed it expects, and not a page of tracebacks
+        raise
 
 
 @asynccontextmanager
@@ -123,32 +142,39 @@ async def run_volume(file: PoolFile, pool: OpenedPool, *, go_on: bool = False) -
     volume = Volume(file, pool, engine, FileSystem(pool.db, engine, pool.clock, pool.members.out_slots), healer)
     try:
         async with trio.open_nursery() as nursery:
-            await nursery.start(_run_engine, engine)
-            healing = trio.CancelScope()
-            nursery.start_soon(_run_healer, healer, healing, go_on)
-            nursery.start_soon(_watch_risks, volume)
-            pool.members.note(
-                None, "opened", f"by process {os.getpid()}" + (", to read only" if pool.read_only else "")
-            )
+            committing, healing = trio.CancelScope(), trio.CancelScope()
+            await nursery.start(_run_engine, engine, committing)
             try:
+                # Whatever cancels or ends all this: the last commit, below, would wait for ever for an engine that was
+                # cancelled, too, and what was not committed be lost.
+                committing.shield = True
+                nursery.start_soon(_run_healer, volume, healing, go_on)
+                nursery.start_soon(_watch_risks, volume)
+                pool.members.note(
+                    None, "opened", f"by process {os.getpid()}" + (", to read only" if pool.read_only else "")
+                )
                 yield volume
             finally:
-                with trio.CancelScope(shield=True):
-                    # First: heal goes on recording what it repaired, and the last commit would never be the last.
-                    healer.stop()
-                    healing.cancel()
-                    pool.members.note(None, "closed", f"by process {os.getpid()}")
-                    volume.clean = await engine.close()
-                nursery.cancel_scope.cancel()
+                try:
+                    with trio.CancelScope(shield=True):
+                        # First: heal goes on recording what it repaired, and the last commit would never be the last.
+                        healer.stop()
+                        healing.cancel()
+                        pool.members.note(None, "closed", f"by process {os.getpid()}")
+                        volume.clean = await engine.close()
+                finally:
+                    committing.cancel()
+                    nursery.cancel_scope.cancel()
     finally:
         with trio.CancelScope(shield=True):
             await release(pool)
 
 
-async def _run_engine(engine: Engine, task_status: trio.TaskStatus[None]) -> None:
+async def _run_engine(engine: Engine, scope: trio.CancelScope, task_status: trio.TaskStatus[None]) -> None:
     """A bug in the engine must not end the mount: what was written is still in memory and can be read."""
     try:
-        await engine.run(task_status=task_status)
+        with scope:
+            await engine.run(task_status=task_status)
     except Exception as error:
         _log.exception("the commit engine stopped")
         engine.give_up(f"internal error in the commit engine: {error!r}")
@@ -174,13 +200,24 @@ def _opener(file: PoolFile, clock: Clock) -> Callable[[str, int], Drive]:
     return open_one
 
 
-async def _run_healer(healer: Healer, scope: trio.CancelScope, go_on: bool) -> None:
-    """A bug in healing must not end the mount either; without it, drives that return are not taken in."""
+async def _run_healer(volume: Volume, scope: trio.CancelScope, go_on: bool) -> None:
+    """A bug in healing must not end the mount either. It is begun again: without it, no drive that returns is taken in,
+    and nothing is repaired, up to the next mount."""
+    again_s = AGAIN_S
     try:
         with scope:
-            await healer.run(go_on=go_on)
+            while True:
+                try:
+                    await volume.healer.run(go_on=go_on)
+                except Exception as error:
+                    _log.exception("healing stopped")
+                    text = f"an unexpected error, the log says more; begun again in {again_s:g} s: {error!r}"
+                    volume.pool.members.note(None, "healing", text)
+                go_on = False  # a scrub that brings such an error about again would keep all the rest from its work
+                await trio.sleep(again_s)
+                again_s = min(2 * again_s, LAST_AGAIN_S)
     except Exception:
-        _log.exception("healing stopped")
+        _log.exception("healing stopped at the end")
 
 
 async def release(pool: OpenedPool) -> None:

@@ -60,7 +60,11 @@ class Conversation:
         self._over = False
         self._to_say: SimpleQueue[bytes | None] = SimpleQueue()
         self._call = open_call(iter(self._to_say.get, None))
-        threading.Thread(target=self._listen, name="answers", daemon=True).start()
+        try:
+            threading.Thread(target=self._listen, name="answers", daemon=True).start()
+        except RuntimeError:
+            self._call.cancel()  # nobody would hear the answers
+            raise
 
     def say(self, frame: bytes, end: int, done: Callable[[Saying], object]) -> Saying | None:
         saying = Saying(self, end, done)

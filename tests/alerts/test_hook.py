@@ -17,6 +17,7 @@ from ecfs.control import hook as hook_module
 from ecfs.control.hook import Hook
 from ecfs.control.hook_command import HookCommand
 from ecfs.control.hook_filter import Told
+from ecfs.mount.alerts import _run
 from ecfs.pool.members import Event, Member, Members
 
 RIGHT = HookCommand(("/bin/true",))
@@ -231,3 +232,28 @@ def test_the_same_words_come_again_after_an_hour() -> None:
     for number in range(1000):
         news(told, number, "place", "x", 4000)
     assert len(told.words) <= 200
+
+
+async def test_an_unexpected_error_does_not_silence_it_for_good(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Such as no thread to be had for a moment: nothing was told any more, up to the next mount."""
+    told: list[str] = []
+
+    async def run(command: HookCommand, facts: dict[str, Any]) -> str:
+        if not told:
+            told.append("a bug")
+            raise RuntimeError("can't start new thread")
+        told.append(facts["text"])
+        return ""
+
+    monkeypatch.setattr(hook_module, "run_hook", run)
+    table = members()
+    hook = Hook(RIGHT, tmp_path / "spool", clock=SystemClock(), epoch=1, facts=dict)
+    hook.listen(table)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_run, hook)
+        table.note(None, "stalled", "no room")
+        await hook.drained(300)
+        nursery.cancel_scope.cancel()
+    assert told == ["a bug", "no room"]

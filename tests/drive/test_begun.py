@@ -21,7 +21,7 @@ async def gather(works: list[Callable[[], object]], line: Line) -> None:
         done()
 
     for call in works:
-        gathering.line_up(partial(work, call, gathering.expect()))
+        gathering.line_up(partial(work, call, gathering.expect()), lambda: None)
     with trio.fail_after(20):
         await gathering.wait()
 

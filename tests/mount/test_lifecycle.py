@@ -49,6 +49,25 @@ def test_every_end_stores_everything(how: str, pool: Pool) -> None:
     assert (pool.mnt / "file").read_bytes() == b"a" * 300_000
 
 
+@pytest.mark.parametrize("how", ["fusermount3", "SIGTERM"])
+def test_every_end_stores_everything_when_the_runtime_directory_is_gone(how: str, pool: Pool) -> None:
+    """It is removed when its user logs out. The daemon ended with an error then, or, after a signal, never."""
+    pid = pool.place.pid()
+    shutil.rmtree(pool.place.private / "run")
+    (pool.mnt / "file").write_bytes(b"a" * 300_000)
+    if how == "SIGTERM":
+        os.kill(pid, signal.SIGTERM)
+    else:
+        call("fusermount3", "-u", pool.mnt)
+    assert wait_for_end(pid)
+    assert not os.path.ismount(pool.mnt)
+    (log,) = pool.place.private.rglob("*.log")
+    assert "ended: everything is stored" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    pool.mount()
+    assert (pool.mnt / "file").read_bytes() == b"a" * 300_000
+
+
 def test_a_mount_right_after_an_unmount_waits_for_the_last_one(pool: Pool, tree: Path) -> None:
     for number in range(3):
         call("cp", "-a", tree / "json", pool.mnt / str(number))

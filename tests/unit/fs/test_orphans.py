@@ -108,3 +108,15 @@ async def test_a_file_replaced_by_rename_lives_on_while_open(world: World) -> No
     assert await world.fs.files.read(fh, 0, 9) == b"old"
     await world.fs.files.release(fh)
     assert not world.db.names.orphans()
+
+
+async def test_a_mount_that_may_change_nothing_leaves_them(world: World) -> None:
+    """Too few drives for writing are here, or a disk is full to its last block: what is stored can still be read."""
+    ino = await world.file(b"a", b"content")
+    await world.fs.files.open(ino, 0, ALICE)
+    await world.fs.namespace.unlink(ROOT_INO, b"a")
+    world.data.refuse, world.data.may_delete = StalledError("no drive answers"), False
+    assert await FileSystem(world.db, world.data, world.clock).clean_orphans() == 0
+    world.data.refuse = None
+    assert await FileSystem(world.db, world.data, world.clock).clean_orphans() == 1
+    assert not world.data.files

@@ -8,6 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from ecfs.control.protocol import line
+from ecfs.control.service import report_json
 from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.memory_store import MemoryStore
 from ecfs.errors import StalledError
@@ -279,3 +281,20 @@ async def test_what_a_read_reported_outlives_a_pass_that_was_interrupted(
         assert repairer.quick_pending == 0
         assert repairer.repaired == 1
         await patient.assert_clean()
+
+
+async def test_a_lost_file_is_named_although_its_name_is_no_text(hospital: Hospital) -> None:
+    """Names are bytes: with one in Latin-1 the report of a scrub could not be sent, nor be stored."""
+    async with hospital.open(run=False) as patient:
+        await patient.write(7, data(900_000))
+        with patient.engine.db.atomic():
+            patient.engine.db.names.unlink(1, b"f7")
+            patient.engine.db.names.link(1, "Stra\xdfe".encode("latin-1"), 7)
+        patient.engine.changed()
+        await patient.engine.sync()
+        for store in hospital.pool.stores[:3]:
+            for key in [key for key in store.names if key.startswith("s/")]:
+                delete(store, [key])
+        report = await patient.scrub()
+        assert report.exit_status == 3
+        assert b"/Stra\\\\xdfe" in line("result", report_json(report))

@@ -248,3 +248,20 @@ async def test_replace_says_what_is_lost(hospital: Hospital, autojump_clock: Moc
         report = await patient.healer.replace(3, "memory:new")
         assert [(found.stripe, found.paths) for found in report.findings if found.state == "lost"] == [(lost, ("/f7",))]
         assert report.exit_status == 3
+
+
+async def test_a_drive_that_hangs_over_deletions_does_not_keep_a_mount_from_its_end(
+    hospital: Hospital, autojump_clock: MockClock
+) -> None:
+    """Four at a time, each to its deadline, and nobody watches the drives any more: hours, for a large file."""
+    async with hospital.open(run=False) as patient:
+        member = patient.engine.pool.members[3]
+        assert member.drive is not None
+        member.drive = slow = hospital.slow(member.drive, 30.0)
+        slow.hanging.add("delete")
+        await patient.write(7, data(320 * 1024 * 40))
+        await patient.remove(7)
+        began = trio.current_time()
+        assert await patient.engine.close()
+        assert trio.current_time() - began < 120
+        slow.release()

@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from ecfs.drive.base import Drive
+from ecfs.drive.memory import MemoryDrive
 from ecfs.journal import history
 from ecfs.journal.segments import Collected, collect
 from tests.unit.heal.conftest import Hospital, Patient, data
@@ -173,3 +174,27 @@ async def test_r05_payloads_of_short_stripes_are_bounded_and_let_go_when_all_dri
         hospital.pool.stores[1].come_back()
         await patient.until_whole()
         assert sealed.kept == 0
+
+
+async def test_a_drive_that_comes_back_when_all_commits_have_ended_is_not_tried_without_a_pause(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try writes its superblock and its identity, durably."""
+    written: list[str] = []
+    really_write = MemoryDrive.write_blob
+
+    async def counted(drive: MemoryDrive, name: str, content: bytes) -> None:
+        written.append(name)
+        await really_write(drive, name, content)
+        await trio.sleep(0.01)
+
+    async with hospital.open(clean=False) as patient:
+        await patient.write(7, data(900_000))
+        hospital.pool.stores[2].vanish()
+        await trio.sleep(2)
+        patient.engine.give_up("internal error")
+        monkeypatch.setattr(MemoryDrive, "write_blob", counted)
+        hospital.pool.stores[2].come_back()
+        await trio.sleep(30)
+        assert len(written) < 60
+        await patient.check()

@@ -15,7 +15,14 @@ import trio
 from msgspec import structs
 
 from ecfs.drive.base import Drive
-from ecfs.errors import DriveError, DriveUnreachableError, FencedError, HistoryGapError, StalledError
+from ecfs.errors import (
+    DriveError,
+    DriveTimeoutError,
+    DriveUnreachableError,
+    FencedError,
+    HistoryGapError,
+    StalledError,
+)
 from ecfs.geometry import stripe_id
 from ecfs.heal.context import HealContext, Impatient
 from ecfs.journal.create import location_json
@@ -129,10 +136,14 @@ class Entrance:
         await self._complete(arrival)
         arrival.copied = await copy_rest(pool, arrival.tape, drive, arrival.copied)
 
-    async def _complete(self, arrival: Arrival) -> None:
+    async def _complete(self, arrival: Arrival, seconds: float = float("inf")) -> None:
         """The drive that leaves its slot for this one takes its shards along, perhaps the last of them that count."""
-        if arrival.complete is not None:
+        if arrival.complete is None:
+            return
+        with trio.move_on_after(seconds):
             await arrival.complete()
+            return
+        raise DriveTimeoutError(f"did not get the last shards within {seconds:g} s", slot=arrival.slot)
 
     async def _record_rollback(self, arrival: Arrival, shown: int) -> None:
         """R11: a drive that shows less than it once confirmed is an older copy of itself. What it may lack is
@@ -182,7 +193,7 @@ class Entrance:
         pool, drive = self._ctx.pool, Impatient(arrival.drive)
         if arrival.copied is None:
             raise RuntimeError("history is copied before")
-        await self._complete(arrival)
+        await self._complete(arrival, drive.capabilities.deadline_s)
         arrival.copied = await copy_rest(pool, arrival.tape, drive, arrival.copied)
         await drive.prepare(pool.live_epochs())
         await self._write_superblock(arrival)

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from ecfs.drive.base import Buffer
 from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.memory_store import MemoryStore
+from ecfs.errors import DriveTimeoutError
 from ecfs.pool.identity import MEMBER, decode_identity
 from ecfs.shard import shard_key
 from tests.unit.heal.conftest import Hospital, Patient, data
@@ -114,3 +115,44 @@ async def test_a_drive_that_has_the_slot_is_called_member_although_nobody_waits(
         assert decode_identity(bytes(new.raw("identity"))).state == MEMBER
         hospital.pool.stores[3] = new  # where slot 3 lies now
         await patient.until_whole()
+
+
+async def test_a_slow_new_drive_holds_up_programs_for_its_deadline_only(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it gets at last, it gets while no commit is on its way."""
+    new = hospital.spare["new"] = MemoryStore()
+    put, append, appended, slow = MemoryDrive.put, MemoryDrive.append, 0, trio.Event()
+
+    async def watched_put(self: MemoryDrive, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
+        if self.store is new and slow.is_set():
+            await trio.sleep(self.capabilities.deadline_s * 0.8)
+        await put(self, key, buffers, replace=replace)
+
+    async with hospital.open() as patient, trio.open_nursery() as nursery:
+
+        async def watched_append(self: MemoryDrive, segment: str, offset: int, record: Buffer) -> None:
+            nonlocal appended
+            await append(self, segment, offset, record)
+            if self.store is new:
+                appended += 1
+                if appended <= 2:  # the history, and what was committed while it was copied
+                    for number in range(10):
+                        await patient.write(100 * appended + number, data(20_000, number))
+                if appended == 2:
+                    slow.set()
+
+        async def replace() -> None:
+            with pytest.raises(DriveTimeoutError):
+                await patient.healer.replace(3, "memory:new")
+
+        await patient.write(7, data(20_000))
+        deadline = patient.engine.pool.members[3].drive.capabilities.deadline_s  # type: ignore[union-attr]
+        monkeypatch.setattr(MemoryDrive, "put", watched_put)
+        monkeypatch.setattr(MemoryDrive, "append", watched_append)
+        nursery.start_soon(replace)
+        await slow.wait()
+        await trio.sleep(0.1)
+        with trio.fail_after(deadline * 1.5):
+            await patient.write(8, data(20_000))
+        assert patient.engine.pool.members[3].url == "memory:3"

@@ -37,7 +37,8 @@ SAVE_S = 10.0
 
 
 class Reached(msgspec.Struct):
-    """How far a drill is. after: the last stripe it has looked at; bytes are payload; the counts are of stripes."""
+    """How far a drill is. after: the last stripe it has looked at; bytes are payload; the counts are of stripes, but
+    pending: findings."""
 
     started: int
     full: bool = False
@@ -48,6 +49,7 @@ class Reached(msgspec.Struct):
     proven_bytes: int = 0
     decoded: int = 0
     lost: int = 0
+    pending: int = 0
 
 
 @dataclass
@@ -81,7 +83,8 @@ class Drill:
         if stored is not None and not restart:
             reached = msgspec.convert(stored, Reached)
             if reached.full == report.full:
-                report.resumed, report.started_ns, report.lost = True, reached.started, reached.lost
+                report.resumed, report.started_ns = True, reached.started
+                report.lost, report.pending = reached.lost, reached.pending
                 return reached
         return Reached(report.started_ns, report.full)
 
@@ -94,7 +97,7 @@ class Drill:
         job.meter.phase("stripes")
         while rows := ledger.facts(self._reached.after, PAGE):
             await self._page([row.id for row in rows])
-            self._reached.after = rows[-1].id
+            self._reached.after, self._reached.pending = rows[-1].id, self._report.pending
             if trio.current_time() - self._saved >= SAVE_S:
                 await self._record({"drill_progress": msgspec.to_builtins(self._reached)})
         job.meter.phase("checkpoints")

@@ -6,6 +6,8 @@ copied, and the last step, from which on commits must reach the drive, contains 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,7 +15,14 @@ import trio
 from msgspec import structs
 
 from ecfs.drive.base import Drive
-from ecfs.errors import DriveError, DriveUnreachableError, FencedError, HistoryGapError, StalledError
+from ecfs.errors import (
+    DriveError,
+    DriveTimeoutError,
+    DriveUnreachableError,
+    FencedError,
+    HistoryGapError,
+    StalledError,
+)
 from ecfs.geometry import stripe_id
 from ecfs.heal.context import HealContext, Impatient
 from ecfs.journal.create import location_json
@@ -33,7 +42,8 @@ class Arrival:
     """A drive on its way into a slot. tape: what its journal is written as until it has the slot.
 
     emptied: it lost shards, nobody knows which. fresh: a new drive, which has nothing until it is filled; `filled`:
-    stripes up to this id were put on it before, except those in `holes`.
+    stripes up to this id were put on it before, except those in `holes`. complete: puts what was committed since then
+    on it, where its slot has another drive until it comes.
     """
 
     slot: int
@@ -45,6 +55,7 @@ class Arrival:
     filled: int = 0
     holes: list[int] = field(default_factory=list)
     present: list[int] = field(default_factory=list)
+    complete: Callable[[], Awaitable[None]] | None = None
     location: dict[str, str] = field(default_factory=dict)
     copied: Copied | None = None
     """How much of history it has."""
@@ -64,6 +75,8 @@ class Entrance:
     def __init__(self, ctx: HealContext) -> None:
         self._ctx = ctx
         self._ways: dict[int, _Way] = {}
+        self._unnamed: dict[int, Arrival] = {}
+        """New drives that have their slot and are not called member yet."""
 
     async def enter(self, arrival: Arrival) -> None:
         """Return when the drive is in W. On an error the drive is as it was, at most with more history on it.
@@ -88,8 +101,11 @@ class Entrance:
             ctx.entering.discard(slot)
         if way.scope.cancelled_caught:
             raise DriveUnreachableError("turned away: its slot gets another drive", slot=slot)
-        ctx.engine.request_checkpoint()  # R8: the newest checkpoint must lie on it, too
-        ctx.nudge()
+        self._is_in()
+
+    def _is_in(self) -> None:
+        self._ctx.engine.request_checkpoint()  # R8: the newest checkpoint must lie on it, too
+        self._ctx.nudge()
 
     async def _make_way(self, arrival: Arrival) -> None:
         """A new drive for the slot turns away one that is on its way back. Both would write one journal, and the one
@@ -117,7 +133,17 @@ class Entrance:
         await drive.prepare(pool.live_epochs())
         arrival.copied = await copy_history(pool, arrival.tape, drive)
         # Copying may have taken long, and commits go on: what is left for the lock, where they wait, should be little.
+        await self._complete(arrival)
         arrival.copied = await copy_rest(pool, arrival.tape, drive, arrival.copied)
+
+    async def _complete(self, arrival: Arrival, seconds: float = float("inf")) -> None:
+        """The drive that leaves its slot for this one takes its shards along, perhaps the last of them that count."""
+        if arrival.complete is None:
+            return
+        with trio.move_on_after(seconds):
+            await arrival.complete()
+            return
+        raise DriveTimeoutError(f"did not get the last shards within {seconds:g} s", slot=arrival.slot)
 
     async def _record_rollback(self, arrival: Arrival, shown: int) -> None:
         """R11: a drive that shows less than it once confirmed is an older copy of itself. What it may lack is
@@ -169,6 +195,7 @@ class Entrance:
         pool, drive = self._ctx.pool, Impatient(arrival.drive)
         if arrival.copied is None:
             raise RuntimeError("history is copied before")
+        await self._complete(arrival, drive.capabilities.deadline_s)
         arrival.copied = await copy_rest(pool, arrival.tape, drive, arrival.copied)
         await drive.prepare(pool.live_epochs())
         await self._write_superblock(arrival)
@@ -201,6 +228,7 @@ class Entrance:
         pool.members.bring_up(slot, arrival.drive, "behind")
         outcome = Outcome(drives=[self._row(arrival, row)])
         if arrival.fresh:
+            self._unnamed[slot] = arrival
             outcome.gaps = {slot: self._gaps(arrival)}
             outcome.present = [(stripe, slot) for stripe in arrival.present]
         if row.drive_id != arrival.drive_id:
@@ -246,9 +274,22 @@ class Entrance:
     async def _call_it_member(self, arrival: Arrival) -> None:
         """The last write of a new drive: only now does it count for anything at an opening (R7)."""
         pool, drive = self._ctx.pool, Impatient(arrival.drive)
+        self._unnamed.pop(arrival.slot, None)
         try:
             await self._write_superblock(arrival)
             await drive.write_blob("identity", encode_identity(self._identity(arrival, MEMBER)))
         except DriveError as error:
             pool.members.take_down(arrival.slot, "absent", str(error.args[0]))
             raise
+
+    async def call_the_rest_members(self) -> None:
+        """New drives whose way in was cancelled when they had their slot. Commits rely on them, so at an opening, which
+        turns away what is joining, they must count."""
+        for slot, arrival in list(self._unnamed.items()):
+            member = self._ctx.pool.members[slot]
+            if member.drive is not arrival.drive:
+                self._unnamed.pop(slot, None)  # when it is back, the watch takes it in as one that merely lacks this
+            elif slot not in self._ctx.entering and member.up and member.in_w:
+                with suppress(DriveError):
+                    await self._call_it_member(arrival)
+                    self._is_in()

@@ -14,7 +14,9 @@ from ecfs.heal.context import HealContext, Impatient
 from ecfs.heal.enter import Arrival, Entrance
 from ecfs.journal.rescue_copy import BLOB as RESCUE
 from ecfs.journal.rescue_copy import rescue_program
+from ecfs.journal.superblock import Checkpoint
 from ecfs.pool.identity import JOINING, Identity, encode_identity
+from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.rebuild import check_shard, rebuild_shards
 
 NEWCOMER = 1000
@@ -64,20 +66,29 @@ class Joiner:
             raise
 
     async def _put_checkpoints(self, arrival: Arrival) -> None:
-        """Both retained checkpoints. The one that is written when the drive has entered comes on top."""
+        """The retained checkpoints that can be read. The one that is written when the drive is in comes on top."""
         pool, drive = self._ctx.pool, Impatient(arrival.drive)
+        put: list[StripeFact] = []
+        lost: list[StripeLostError] = []
         async with self._ctx.engine.checkpointer.lock:
             for checkpoint in pool.checkpoints:
-                for fact in checkpoint.facts(pool.geometry):
-                    try:
-                        shards = await rebuild_shards(fact, [arrival.slot], pool.members, pool.pool_id)
-                    except StripeLostError as error:
-                        raise RefusedError(f"the checkpoint can't be read: {error}") from error
-                    await drive.put(fact.key, shards[arrival.slot], replace=True)
+                try:
+                    put += await self._put_checkpoint(checkpoint, arrival.slot, drive)
+                except StripeLostError as error:
+                    lost.append(error)  # without a new drive it would only get worse, if another one is whole
+            if len(lost) == len(pool.checkpoints):
+                raise RefusedError(f"the checkpoint can't be read: {lost[0]}")
             await drive.sync()
-            for checkpoint in pool.checkpoints:
-                for fact in checkpoint.facts(pool.geometry):
-                    await check_shard(drive, fact, arrival.slot, pool.pool_id)
+            for fact in put:
+                await check_shard(drive, fact, arrival.slot, pool.pool_id)
+
+    async def _put_checkpoint(self, checkpoint: Checkpoint, slot: int, drive: Drive) -> list[StripeFact]:
+        """Its stripes. Raises StripeLostError."""
+        pool, facts = self._ctx.pool, checkpoint.facts(self._ctx.pool.geometry)
+        for fact in facts:
+            shards = await rebuild_shards(fact, [slot], pool.members, pool.pool_id)
+            await drive.put(fact.key, shards[slot], replace=True)
+        return facts
 
     # ---- R10: may a drive be made here? -----------------------------------------------------------------
 

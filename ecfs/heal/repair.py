@@ -1,7 +1,7 @@
 """The repair loop: works off what the ledger says is missing, and what reads found bad, while programs go on.
 
 The queue is the ledger itself, so nothing that was recorded can be forgotten. What can't be decoded now is set aside,
-shown, and tried again when a drive comes back; it never loops.
+shown, and tried again when a drive comes back, or after some minutes; it never loops.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ BATCH = 32
 """Stripes per commit of repairs."""
 RETRY_S = 60.0
 """After a pass that got nowhere, unless something changes before."""
+ASIDE_S = 600.0
+"""How long what could not be decoded is set aside: a read may have failed only once, of a drive that was busy."""
 QUICK_LIMIT = 1000
 ASIDE_LIMIT = 10_000
 
@@ -65,6 +67,7 @@ class Repairer:
         self._wake = trio.Event()
         self._seen: object = None
         self._not_before = 0.0
+        self._aside_until = 0.0
 
     @property
     def quick_pending(self) -> int:
@@ -115,7 +118,11 @@ class Repairer:
         """Something new is missing, or enough time has passed since a pass that got nowhere."""
         seen = (self._ctx.pool.db.ledger.counts(frozenset()), self._ctx.pool.members.out_slots())
         changed, self._seen = seen != self._seen, seen
-        return changed or trio.current_time() >= self._not_before
+        now = trio.current_time()
+        if self.set_aside and now >= self._aside_until:
+            self.set_aside.clear()
+            changed = True
+        return changed or now >= self._not_before
 
     async def quick_pass(self) -> None:
         """Look at what reads complained about: right again without waiting for a scrub."""
@@ -167,6 +174,8 @@ class Repairer:
             if result.lost is None:
                 self.set_aside.pop(result.stripe, None)
             elif len(self.set_aside) < ASIDE_LIMIT:
+                if not self.set_aside:
+                    self._aside_until = trio.current_time() + ASIDE_S
                 self.set_aside[result.stripe] = str(result.lost)
         repaired = sum(len(result.repaired) for result in mended)
         self.repaired += repaired

@@ -8,15 +8,17 @@ yet, and only what is not there is put. Until it has joined, it counts for nothi
 from __future__ import annotations
 
 from contextlib import aclosing
+from functools import partial
 
 import msgspec
 import trio
 
-from ecfs.drive.base import Drive
+from ecfs.drive.base import Buffer, Drive
 from ecfs.drive.registry import check_distinct
 from ecfs.errors import (
     CorruptError,
     DriveError,
+    FormatTooNewError,
     RefusedError,
     ShardCorruptError,
     ShardMissingError,
@@ -33,7 +35,7 @@ from ecfs.meta.drives import Drives
 from ecfs.pool.identity import JOINING, decode_identity
 from ecfs.shard import parse_key
 from ecfs.stripes.fact import StripeFact
-from ecfs.stripes.rebuild import check_shard, rebuild_shards
+from ecfs.stripes.rebuild import check_shard, copied_shard, rebuild_shards
 
 BATCH = 32
 SAVE_S = 10.0
@@ -91,6 +93,7 @@ class Replacer:
             arrival = arrival or await self._joiner.create(slot, drive)
             await self._note(arrival, self._earlier)
             await self._fill(arrival, None if member.up else self._earlier)
+            arrival.complete = partial(self._complete, arrival) if member.up else None
             old = member.drive
             await self._joiner.join(arrival)
         except BaseException:
@@ -169,6 +172,13 @@ class Replacer:
             if trio.current_time() - self._noted >= SAVE_S:
                 await self._note(arrival, max(arrival.filled, self._claimed))
 
+    async def _complete(self, arrival: Arrival) -> None:
+        """What was committed since it was filled. The last time no commit is on its way, nor can be: no note of it."""
+        ledger, drive = self._job.ctx.pool.db.ledger, Impatient(arrival.drive)
+        while rows := ledger.facts(arrival.filled, BATCH):
+            await self._fill_some(arrival, drive, rows)
+            arrival.filled = rows[-1].id
+
     async def _fill_some(self, arrival: Arrival, drive: Drive, rows: list[Row]) -> None:
         job, pool, slot = self._job, self._job.ctx.pool, arrival.slot
         await drive.prepare(sorted({row.id >> 32 for row in rows}))
@@ -185,7 +195,8 @@ class Replacer:
             await job.checked(slot, shard_size(fact.fragment_length))
 
     async def _put(self, arrival: Arrival, drive: Drive, stripe: int) -> bool:
-        """False if the stripe is dead or can't be decoded; then it is missing on the new drive."""
+        """False if the stripe is dead, or can't be decoded and the old drive does not have it either; then it is
+        missing on the new one."""
         job, pool, slot = self._job, self._job.ctx.pool, arrival.slot
         with pool.pins.pin(stripe):
             fact = job.ctx.fact(stripe)
@@ -196,13 +207,27 @@ class Replacer:
             avoid = pool.db.ledger.missing_slots(stripe)
             try:
                 shards = await rebuild_shards(fact, [slot], pool.members, pool.pool_id, avoid=avoid)
-            except StripeLostError:
-                arrival.holes.append(stripe)
-                return False
+                shard = shards[slot]
+            except StripeLostError as error:
+                copied = None if slot in avoid else await self._of_the_old_one(fact, slot)
+                if copied is None:
+                    arrival.holes.append(stripe)
+                    return False
+                shard = copied
+                job.lost(stripe, error)  # of the holes the rebuilding tells
             if stripe <= self._claimed:
                 await self._note(arrival, arrival.filled)  # or a crash would leave one of which it says "durable"
-            await drive.put(fact.key, shards[slot], replace=True)
+            await drive.put(fact.key, shard, replace=True)
             return True
+
+    async def _of_the_old_one(self, fact: StripeFact, slot: int) -> list[Buffer] | None:
+        """Its shard as it is. With drives that come back later it may be the one that was lacking."""
+        pool = self._job.ctx.pool
+        old = pool.members.readable(slot)
+        try:
+            return None if old is None else await copied_shard(old, fact, slot, pool.pool_id)
+        except (DriveError, FormatTooNewError):
+            return None
 
     async def _is_there(self, drive: Drive, fact: StripeFact, slot: int) -> bool:
         """Files of a drive that counts for nothing yet may have been deleted meanwhile, and nobody noted that."""

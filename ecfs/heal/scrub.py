@@ -75,6 +75,7 @@ class Scrub:
         if run.position is None or not run.position.after:
             return 0
         run.position.continue_in(self._job.report)
+        self._job.unseen |= dict(run.position.unseen)
         self._job.meter.resume_at(run.position.bytes)
         return run.position.after
 
@@ -82,7 +83,7 @@ class Scrub:
         """Stripes up to `after` were judged, `size` shard bytes since the last time."""
         if run.position is None:
             return
-        run.position.note(self._job.report, after, run.position.bytes + size)
+        run.position.note(self._job.report, self._job.unseen, after, run.position.bytes + size)
         if trio.current_time() - self._saved >= SAVE_S:
             self._saved = trio.current_time()
             await save(run)

@@ -18,6 +18,7 @@ from ecfs.errors import (
     ShardMissingError,
     StripeLostError,
 )
+from ecfs.heal.context import Impatient
 from ecfs.heal.doubts import Doubts, Pair
 from ecfs.heal.part import Job, shard_size
 from ecfs.heal.report import LOST, Finding
@@ -174,11 +175,12 @@ class JournalCheck:
             async with engine.between_commits():
                 if not (member.up and member.in_w and member.drive is drive):
                     return False
-                await copy_history(job.ctx.pool, member.slot, drive, distrust=damaged)
+                patient = Impatient(drive)  # programs wait, and nobody else ends an append for them
+                await copy_history(job.ctx.pool, member.slot, patient, distrust=damaged)
                 for key in sorted(damaged):
                     if job.ctx.pool.segments.is_kept(key, journal_newest.get(key, 0)):
                         continue  # given-up history lies in it, perhaps its only copy (R9)
-                    await drive.delete(key)
+                    await patient.delete(key)
                     job.ctx.pool.segments.dropped(member.slot, key)
         except DriveUnreachableError as error:
             job.ctx.pool.members.drive_failed(member.slot, error)

@@ -6,7 +6,7 @@ good one and a cancel leaves it there, so that no scrub ever begins again at zer
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 import trio
@@ -27,7 +27,8 @@ class ScrubPosition(msgspec.Struct):
     """How far a scrub is. after: the last stripe that was judged; bytes: of shards, verified up to there.
 
     state: "running" (goes on by itself at the next mount), "paused" or "stopped" (waits for somebody to ask for it).
-    rate: its limit in bytes/s. The others are the sums of its report.
+    rate: its limit in bytes/s. unseen: slots whose drive was away for some of it, and why. The others are the sums of
+    its report.
     """
 
     started: int
@@ -40,10 +41,11 @@ class ScrubPosition(msgspec.Struct):
     repaired: int = 0
     pending: int = 0
     lost: int = 0
+    unseen: list[tuple[int, str]] = []
 
-    def note(self, report: ScrubReport, after: int, size: int) -> None:
-        """Everything up to `after` was judged; `size` shard bytes in all."""
-        self.after, self.bytes = after, size
+    def note(self, report: ScrubReport, unseen: Mapping[int, str], after: int, size: int) -> None:
+        """Everything up to `after` was judged, but for what was not seen; `size` shard bytes in all."""
+        self.after, self.bytes, self.unseen = after, size, sorted(unseen.items())
         for name in ("checked", "found", "repaired", "pending", "lost"):
             setattr(self, name, getattr(report, name))
 
@@ -128,7 +130,8 @@ class Scrubbing:
             raise
         finally:
             self._now(None)
-            self._left = None
+            if run.position is not None:  # else it was one that only looks, or was refused: what another left stays
+                self._left = None
             if run.report is None:
                 self._leave(run, run.wish or STOPPED)
             run.ended.set()

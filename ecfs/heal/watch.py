@@ -57,6 +57,7 @@ class Watch:
                 for member in self._ctx.pool.members.up():
                     if member.slot not in self._probing and member.drive is not None:
                         nursery.start_soon(self._probe, member, member.drive)
+                nursery.start_soon(self._entrance.call_the_rest_members)
                 if self._is_something_out():
                     nursery.start_soon(self.sweep, nursery)
                 await trio.sleep(PROBE_S)

@@ -6,6 +6,7 @@ What an older writer acknowledges until it is fenced is history, so the journals
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ecfs.drive.base import Drive, Writer
 from ecfs.errors import (
@@ -20,7 +21,7 @@ from ecfs.journal.segments import Collected, collect
 from ecfs.journal.state import Opening, lose, need_k
 from ecfs.journal.superblock import decode_superblock
 from ecfs.journal.support import dead_epochs, known, unsupported
-from ecfs.pool.judge import Sight, by_slot, judge, look, pool_of
+from ecfs.pool.judge import Sight, by_slot, judge, look, pool_of, rivals
 
 
 async def look_around(opening: Opening, candidates: Sequence[Drive], pool_id: str) -> None:
@@ -33,8 +34,17 @@ async def look_around(opening: Opening, candidates: Sequence[Drive], pool_id: st
         opening.geometry = Geometry(1, identities[0].k, identities[0].m)
     opening.pool_id = bytes.fromhex(name)
     opening.sights = judge(sights, name, opening.geometry.n)
-    opening.chosen = by_slot(opening.sights)
+    opening.chosen = by_slot(opening.sights, await _written(rivals(opening.sights)))
     need_k(opening, "are here")
+
+
+async def _written(sights: Sequence[Sight]) -> dict[str, tuple[int, int]]:
+    """(epoch, seq) of the superblocks that can be read, by URL."""
+    written = {}
+    for sight in sights:
+        with suppress(CorruptError, DriveError):
+            written[sight.drive.url] = decode_superblock(await sight.drive.read_blob("superblock")).written
+    return written
 
 
 def _nothing_there(sights: list[Sight]) -> EcfsError:

@@ -6,7 +6,7 @@ Only a *member* counts for anything. Everything else is named with the reason, a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -116,12 +116,24 @@ def _judge_one(sight: Sight, pool_id: str, n: int, ids: Counter[str]) -> Sight:
     return sight
 
 
-def by_slot(sights: list[Sight]) -> dict[int, Sight]:
-    """The member for each slot; of two different drives for one slot the one with the newer epoch."""
+def rivals(sights: list[Sight]) -> list[Sight]:
+    """Members that name the same slot: a drive and those that it replaced."""
+    claims = Counter(sight.identity.slot for sight in sights if sight.is_member and sight.identity is not None)
+    return [s for s in sights if s.is_member and s.identity is not None and claims[s.identity.slot] > 1]
+
+
+def by_slot(sights: list[Sight], written: Mapping[str, tuple[int, int]]) -> dict[int, Sight]:
+    """The member for each slot; of two different drives for one slot the one with the newer epoch, or, if they were
+    exchanged since the last opening, with the newer superblock. written: (epoch, seq) of rivals' superblocks, by URL. A
+    drive that was replaced gets none any more, and its successor one with which it is called member."""
     chosen: dict[int, Sight] = {}
     for sight in sights:
         if sight.is_member and sight.identity is not None:
             other = chosen.get(sight.identity.slot)
-            if other is None or other.identity is None or other.identity.epoch < sight.identity.epoch:
+            if other is None or _age(other, written) < _age(sight, written):
                 chosen[sight.identity.slot] = sight
     return chosen
+
+
+def _age(sight: Sight, written: Mapping[str, tuple[int, int]]) -> tuple[int, tuple[int, int]]:
+    return (sight.identity.epoch if sight.identity is not None else 0, written.get(sight.drive.url, (0, 0)))

@@ -42,6 +42,13 @@ async def check_shard(drive: Drive, fact: StripeFact, slot: int, pool_id: bytes)
         raise ShardCorruptError(str(error), slot=slot, key=fact.key) from error
 
 
+async def copied_shard(drive: Drive, fact: StripeFact, slot: int, pool_id: bytes) -> list[Buffer]:
+    """The whole shard as it lies on `slot`, every byte checked, as buffers for `Drive.put`. For a stripe that can't be
+    decoded: nothing proves it but itself. Raises as `Source.whole`."""
+    header, fragment = await Source(drive, fact, pool_id, slot).whole()
+    return [shard_header(pool_id, fact, header.index, fragment, header.block_crcs), fragment]
+
+
 async def rebuild_shards(
     fact: StripeFact,
     wanted: Collection[int],

@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from ecfs.control.protocol import line
 from ecfs.control.service import report_json
+from ecfs.drive.base import Buffer
 from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.memory_store import MemoryStore
 from ecfs.errors import StalledError
@@ -298,3 +299,29 @@ async def test_a_lost_file_is_named_although_its_name_is_no_text(hospital: Hospi
         report = await patient.scrub()
         assert report.exit_status == 3
         assert b"/Stra\\\\xdfe" in line("result", report_json(report))
+
+
+async def test_a_disk_that_hangs_while_its_journal_is_mended_holds_up_nobody_for_long(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Appends have no deadline of their own, and this one keeps the commit lock."""
+    append, hangs, begun = MemoryDrive.append, False, trio.Event()
+
+    async def hung(self: MemoryDrive, segment: str, offset: int, record: Buffer) -> None:
+        if hangs and self.slot == SLOT:
+            begun.set()
+            await trio.sleep_forever()
+        await append(self, segment, offset, record)
+
+    async with hospital.open() as patient, trio.open_nursery() as nursery:
+        await patient.write(7, data(300_000))
+        store = hospital.pool.stores[SLOT]
+        for key in [key for key in store.names if key.startswith("j/")]:
+            store.raw(key)[len(store.raw(key)) // 2] ^= 1
+        monkeypatch.setattr(MemoryDrive, "append", hung)
+        hangs = True
+        nursery.start_soon(patient.scrub)
+        await begun.wait()
+        with trio.fail_after(100):
+            await patient.write(8, data(10_000))
+        nursery.cancel_scope.cancel()

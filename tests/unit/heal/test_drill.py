@@ -15,7 +15,7 @@ from ecfs.drive.memory import MemoryDrive
 from ecfs.errors import RefusedError
 from ecfs.geometry import counter_of
 from ecfs.heal import drill
-from ecfs.heal.report import LOST, PENDING, REPAIRED
+from ecfs.heal.report import LOST, PENDING, REPAIRED, ScrubProgress
 from ecfs.meta import Outcome
 from ecfs.shard import DATA_OFFSET, HEADER_LENGTH, block_crcs, build_header, parse_header, shard_key
 from tests.unit.heal.conftest import Hospital, Patient, data
@@ -215,4 +215,28 @@ async def test_a_checkpoint_in_doubt_proves_nothing(hospital: Hospital) -> None:
         await patient.engine.record(Outcome(settings={"checkpoint_doubts": [(stripe, 0)]}))
         report = await patient.healer.drill()
         assert [(found.kind, found.state, found.slot) for found in report.findings] == [("checkpoint", PENDING, 0)]
+        assert report.exit_status == 1
+
+
+async def test_what_a_drill_found_before_it_was_interrupted_is_in_its_verdict(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drill, "SAVE_S", 0.0)
+    async with hospital.open(clean=False) as patient:
+        for ino in range(7, 37):
+            await patient.write(ino, data(20_000, ino))
+        hospital.pool.stores[2].raw(shard_key("s", patient.stripes()[0]))[5000] ^= 1
+        with trio.CancelScope() as kill:
+
+            def killed(progress: ScrubProgress) -> None:
+                if progress.checked >= 100:
+                    kill.cancel()
+
+            await patient.healer.drill(progress=killed)
+        assert kill.cancelled_caught
+        await trio.sleep(5)
+    async with hospital.open() as patient:
+        report = await patient.healer.drill()
+        assert report.resumed
+        assert report.proven == report.stripes - 1
         assert report.exit_status == 1

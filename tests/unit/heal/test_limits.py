@@ -265,3 +265,32 @@ async def test_a_drive_that_hangs_over_deletions_does_not_keep_a_mount_from_its_
         assert await patient.engine.close()
         assert trio.current_time() - began < 120
         slow.release()
+
+
+async def test_a_read_that_failed_once_leaves_no_stripe_set_aside_for_good(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drive was busy just when its shard was one of the last four. All drives stay: none will ever come back."""
+    read, busy = MemoryDrive.read, False
+
+    async def late(self: MemoryDrive, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        if busy and self.slot == 2:
+            raise DriveTimeoutError("no answer within 30 s", slot=2, key=key)
+        return await read(self, key, ranges)
+
+    async with hospital.open() as patient:
+        patient.engine.sealed.limit = 0
+        hospital.pool.stores[5].vanish()
+        await patient.until("online", "online", "online", "online", "online", "absent")
+        await patient.write(7, data(300_000))
+        hospital.pool.stores[0].vanish()
+        await patient.until("absent", "online", "online", "online", "online", "absent")
+        monkeypatch.setattr(MemoryDrive, "read", late)
+        busy = True
+        hospital.pool.stores[5].come_back()
+        while not patient.healer.set_aside:
+            await trio.sleep(0.1)
+        busy = False
+        await patient.until("absent", "online", "online", "online", "online", "online", seconds=900)
+        assert patient.counts()[:3] == (0, 0, 0)
+        assert not patient.healer.set_aside

@@ -406,3 +406,30 @@ async def test_a_begun_replacement_of_another_slot_is_no_place_for_a_drive(hospi
         with pytest.raises(RefusedError, match="is not empty"):
             await patient.healer.replace(3, "memory:new")
         assert patient.states() == ["online"] * 6
+
+
+@pytest.mark.parametrize("new_first", [False, True])
+async def test_of_a_drive_and_the_one_it_replaced_the_new_one_is_taken(
+    hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, new_first: bool
+) -> None:
+    """Both name the same slot and opening, and a pool file that was written by hand lists both. With two others away
+    the pool could not be opened without the new one."""
+    new = hospital.spare["new"] = MemoryStore()
+    async with hospital.open(clean=False) as patient:
+        await patient.write(7, data(600_000))
+        assert (await patient.healer.replace(3, "memory:new")).exit_status == 0
+        await patient.write(8, data(600_000))
+    handles = hospital.pool.handles
+
+    def both() -> list[MemoryDrive]:
+        listed = [*handles(), MemoryDrive(new, name="new")]
+        hospital.pool.drives = listed
+        return listed[::-1] if new_first else listed
+
+    monkeypatch.setattr(hospital.pool, "handles", both)
+    hospital.pool.stores[0].vanish()
+    hospital.pool.stores[1].vanish()
+    async with hospital.open(run=False) as patient:
+        assert patient.engine.pool.members[3].url == "memory:new"
+        assert patient.engine.pool.members[3].in_w
+        await patient.check()

@@ -204,3 +204,54 @@ async def test_what_was_found_before_the_pause_is_in_the_report(hospital: Hospit
             patient.healer.scrubbing.pause()
         report = await patient.scrub()
         assert (report.found, report.repaired) == (1, 1)
+
+
+@pytest.mark.parametrize("between", ["one that only looks", "one that is refused"])
+async def test_a_paused_scrub_is_not_forgotten_for_another(
+    hospital: Hospital, autojump_clock: MockClock, between: str
+) -> None:
+    async with hospital.open() as patient:
+        await ill(patient)
+        async with scrubbing(patient):
+            await judged(patient, 64)
+            patient.healer.scrubbing.pause()
+        kept = patient.healer.scrubbing.kept()
+        if between == "one that only looks":
+            await patient.scrub(dry_run=True)
+        else:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: patient.healer.drill(rate=SLOW))
+                await trio.sleep(1)
+                with pytest.raises(RefusedError, match="a drill is running"):
+                    await patient.scrub()
+                nursery.cancel_scope.cancel()
+        assert kept is not None
+        assert patient.healer.scrubbing.kept() == kept
+        patient.healer.scrubbing.resume()
+        await patient.healer.scrubbing.until(running=True)
+        await patient.healer.scrubbing.until(running=False)
+        assert patient.healer.last is not None
+        assert patient.healer.last.resumed
+
+
+@pytest.mark.parametrize("remount", [False, True])
+async def test_what_a_scrub_could_not_see_is_told_after_a_pause(
+    hospital: Hospital, autojump_clock: MockClock, remount: bool
+) -> None:
+    """The drive is back when the scrub goes on, and nobody looks at the first stripes again."""
+    async with hospital.open() as patient:
+        await ill(patient)
+        async with scrubbing(patient):
+            await trio.sleep(1)
+            hospital.pool.stores[2].vanish()
+            await judged(patient, 64)
+            patient.healer.scrubbing.pause()
+        hospital.pool.stores[2].come_back()
+        await patient.until_whole()
+        report = None if remount else await patient.scrub()
+    async with hospital.open() as patient:
+        report = report or await patient.scrub()
+        assert report.resumed
+        assert report.exit_status == 1
+        assert [(each.kind, each.slot) for each in report.findings] == [("drive", 2)]
+        assert (await patient.scrub()).exit_status == 0

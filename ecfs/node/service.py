@@ -172,8 +172,8 @@ class Service:
             with _answering(context), self._admitted(context), self.standing.call(context):
                 for frame in incoming:
                     with self.standing.message(context):
-                        reply = self._answer_one(method, context, work, frame)
-                    yield reply
+                        # The answer is part of it: of an append that was made nobody must hear that it failed.
+                        yield self._answer_one(method, context, work, frame)
                     if self.standing.ending:
                         return
 

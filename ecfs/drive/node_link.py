@@ -218,7 +218,7 @@ class Sending:
     def _after_pause(self) -> None:
         try:
             self._once_more()
-        except ValueError:  # the channel was closed meanwhile
+        except (DriveUnreachableError, ValueError):  # the channel was closed meanwhile, or is just being closed
             self._done()
 
     def _ended(self, sent: OnItsWay) -> None:

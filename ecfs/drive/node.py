@@ -40,7 +40,7 @@ from ecfs.errors import CorruptError, DriveLockedError, DriveUnreachableError, U
 from ecfs.rpc import drive_pb2 as pb
 from ecfs.rpc import frames
 from ecfs.rpc.client import Stream
-from ecfs.rpc.limits import CHUNK, data_deadline_s
+from ecfs.rpc.limits import CHUNK, SMALLEST_RATE, data_deadline_s
 from ecfs.rpc.methods import DRIVE, Method
 from ecfs.rpc.tls import TlsFiles
 from ecfs.shard import ShardHeader, parse_header
@@ -96,7 +96,7 @@ class NodeDrive(Drive):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(deadline_s=self._link.deadline_s, lockable=True)
+        return Capabilities(deadline_s=self._link.deadline_s, lockable=True, bytes_per_s=SMALLEST_RATE)
 
     @property
     def abandoned(self) -> int:

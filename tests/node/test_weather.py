@@ -12,9 +12,12 @@ import trio.testing
 
 from ecfs.clock import SystemClock
 from ecfs.drive.base import Drive
+from ecfs.drive.deadline import DeadlineDrive
 from ecfs.drive.node import NodeDrive
 from ecfs.drive.node_link import CALLS
+from ecfs.drive.registry import open_drive
 from ecfs.errors import DriveError, DriveTimeoutError, DriveUnreachableError
+from ecfs.rpc.limits import MIB
 from tests.contract.test_shards import a_shard
 from tests.node.conftest import made
 from tests.nodes import ProcessNode, ThreadNode
@@ -63,7 +66,7 @@ async def test_a_half_open_connection_is_noticed_within_seconds(relay: Relay, fa
     relay.frozen = True
     began = trio.current_time()
     with pytest.raises(DriveTimeoutError):
-        await far.read(KEY, [(0, 10)])
+        await DeadlineDrive(far).read(KEY, [(0, 10)])
     assert trio.current_time() - began < 2
     with pytest.raises(DriveUnreachableError):
         await far.put("s/00000002/0000000b", [b"data"])
@@ -72,6 +75,20 @@ async def test_a_half_open_connection_is_noticed_within_seconds(relay: Relay, fa
     assert await again(far) < 6
     await far.put("s/00000002/0000000c", [b"data"])
     await far.sync()
+
+
+async def test_a_narrow_link_is_no_reason_to_give_up_reads(relay: Relay, node: ThreadNode) -> None:
+    """As 100 Mbit/s are for six nodes: eight shards at a time take four seconds."""
+    near = await made(node.drive())
+    await near.put(KEY, [bytes(MIB)])
+    await near.close()
+    relay.rate = 2.0 * MIB
+    narrow = open_drive(relay.address, slot=3, clock=SystemClock())
+    await narrow.attach(exclusive=True)
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(narrow.read, KEY, [(0, MIB)])
+    await narrow.close()
 
 
 async def test_a_call_that_waits_while_the_drive_is_closed_fails_as_a_drive_does(process: ProcessNode) -> None:

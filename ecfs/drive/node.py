@@ -40,7 +40,7 @@ from ecfs.errors import CorruptError, DriveLockedError, DriveUnreachableError, U
 from ecfs.rpc import drive_pb2 as pb
 from ecfs.rpc import frames
 from ecfs.rpc.client import Stream
-from ecfs.rpc.limits import CHUNK, SMALLEST_RATE, data_deadline_s
+from ecfs.rpc.limits import CHUNK, MAX_LISTING_S, SMALLEST_RATE, data_deadline_s
 from ecfs.rpc.methods import DRIVE, Method
 from ecfs.rpc.tls import TlsFiles
 from ecfs.shard import ShardHeader, parse_header
@@ -243,7 +243,7 @@ class NodeDrive(Drive):
         check_prefix(prefix)
         request = pb.ListRequest(caller=self._caller(prefix), prefix=prefix)
         with labelled(self.slot, prefix):
-            async with aclosing(self._link.receive(DRIVE["List"], request)) as replies:
+            async with aclosing(self._link.receive(DRIVE["List"], request, MAX_LISTING_S)) as replies:
                 async for reply in replies:
                     for entry in reply.entries:
                         yield Entry(entry.key, entry.size)

@@ -161,9 +161,9 @@ class Link:
             raise DriveUnreachableError("the node sent nothing")
         return first, buffers
 
-    async def receive(self, method: Method, request: Any) -> AsyncGenerator[Any, None]:
+    async def receive(self, method: Method, request: Any, timeout_s: float) -> AsyncGenerator[Any, None]:
         """Replies without bulk data, one after the other, each within the deadline of the whole call."""
-        async with aclosing(self.channel.receive(method, request, MAX_CALL_S)) as replies:
+        async with aclosing(self.channel.receive(method, request, timeout_s)) as replies:
             async for reply in replies:
                 yield reply
 

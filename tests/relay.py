@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from contextlib import suppress
 from functools import partial
@@ -16,12 +17,14 @@ PIECES = 32
 class Relay:
     """Listens on `port` and passes everything on to the node at port `target` of `host`.
 
-    delay_s: each piece is passed on so much later. frozen: nothing is passed on, connections stay open (half-open).
+    delay_s: each piece is passed on so much later. rate: bytes per second each way of a connection,
+    0 for any; to be set before it is made. frozen: nothing is passed on, connections stay open (half-open).
     refusing: new connections are closed at once. sent, received: bytes to the node, and from it.
     """
 
     def __init__(self, target: int, host: str = "127.0.0.1") -> None:
         self.delay_s = 0.0
+        self.rate = 0.0
         self.frozen = False
         self.refusing = False
         self.sent = 0
@@ -66,6 +69,10 @@ class Relay:
             node = await trio.open_tcp_stream(self._host, self._target)
         except OSError:
             return
+        if self.rate:
+            for stream in (client, node):
+                for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                    stream.setsockopt(socket.SOL_SOCKET, option, 64 << 10)
         self._open |= {client, node}
         try:
             async with node, trio.open_nursery() as nursery:
@@ -78,7 +85,7 @@ class Relay:
         self, scope: trio.CancelScope, source: trio.SocketStream, sink: trio.SocketStream, *, to_node: bool
     ) -> None:
         """What arrives meanwhile is late by as much, not by the sum."""
-        send, receive = trio.open_memory_channel[tuple[float, bytes | bytearray]](PIECES)
+        send, receive = trio.open_memory_channel[tuple[float, bytes | bytearray]](1 if self.rate else PIECES)
         async with trio.open_nursery() as nursery, send:
             nursery.start_soon(self._deliver, receive, sink, scope)
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -102,5 +109,7 @@ class Relay:
                 while self.frozen:
                     await trio.sleep(0.02)
                 await sink.send_all(data)
+                if self.rate:
+                    await trio.sleep(len(data) / self.rate)
             return
         scope.cancel()

@@ -25,6 +25,7 @@ Rules for every method:
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -139,6 +140,8 @@ class Capabilities:
     request_bytes: int = 0
     """Where every record of the journal is fetched by itself: what that costs, as bytes that could have been read
     meanwhile. Many small commits then make a checkpoint due, or opening would take ever longer."""
+    bytes_per_s: float = math.inf
+    """What the way to the drive carries at least, of all that is read at a time; reads get more time for it."""
 
 
 class Drive(ABC):

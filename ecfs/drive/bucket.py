@@ -50,6 +50,8 @@ DEADLINE_S = 10.0
 THREADS = 16
 UNLIMITED = 1 << 50
 """Bytes of room that a store is believed to have; it says nothing about that."""
+SMALLEST_RATE = 1 << 20
+"""Bytes per second that the way there carries at least."""
 REQUEST_BYTES = 256 << 10
 """A small request takes 30 ms in a cloud, in which others are under way. With the usual limit of a journal a checkpoint
 is due every 256 commits, so that at most 512 records are read at opening."""
@@ -79,7 +81,7 @@ class BucketDrive(Drive):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(deadline_s=DEADLINE_S, lockable=False, request_bytes=REQUEST_BYTES)
+        return Capabilities(DEADLINE_S, lockable=False, request_bytes=REQUEST_BYTES, bytes_per_s=SMALLEST_RATE)
 
     @property
     def abandoned(self) -> int:

@@ -8,7 +8,7 @@ exclusively, a stream stays open: when it ends, so does the attachment, since ot
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -40,7 +40,7 @@ from ecfs.errors import CorruptError, DriveLockedError, DriveUnreachableError, U
 from ecfs.rpc import drive_pb2 as pb
 from ecfs.rpc import frames
 from ecfs.rpc.client import Stream
-from ecfs.rpc.limits import CHUNK, data_deadline_s
+from ecfs.rpc.limits import CHUNK, MAX_LISTING_S, SMALLEST_RATE, data_deadline_s
 from ecfs.rpc.methods import DRIVE, Method
 from ecfs.rpc.tls import TlsFiles
 from ecfs.shard import ShardHeader, parse_header
@@ -84,6 +84,8 @@ class NodeDrive(Drive):
         self._sealed: set[str] = set()
         self._oldest_put: int | None = None
         """The node's count of failed syncs when the oldest put began that no sync has covered."""
+        self._syncing: dict[_Running, int | None] = {}
+        """The same of each sync on its way: it may yet fail."""
         self._abandoned = 0
         self._syncs_left = 0
         self._machine = ""
@@ -94,7 +96,7 @@ class NodeDrive(Drive):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(deadline_s=self._link.deadline_s, lockable=True)
+        return Capabilities(deadline_s=self._link.deadline_s, lockable=True, bytes_per_s=SMALLEST_RATE)
 
     @property
     def abandoned(self) -> int:
@@ -116,7 +118,7 @@ class NodeDrive(Drive):
         self._attachment, self._lost = reply.attachment, ""
         self._exclusive, self._hold, self._orphaned = exclusive, stream, False
         self._abandoned, self._machine = reply.abandoned, reply.machine
-        self._oldest_put = None
+        self._oldest_put, self._syncing = None, {}
         if exclusive and not stream.when_ended(lambda: self._let_go_by(stream)):
             self._let_go_by(stream)
 
@@ -213,8 +215,7 @@ class NodeDrive(Drive):
 
     def _remember(self, put: int | None) -> None:
         """put: the syncs that had failed on the node when it was made; None for no put."""
-        known = [each for each in (self._oldest_put, put) if each is not None]
-        self._oldest_put = min(known, default=None)
+        self._oldest_put = _oldest([self._oldest_put, put])
 
     async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         check_key(key)
@@ -242,15 +243,20 @@ class NodeDrive(Drive):
         check_prefix(prefix)
         request = pb.ListRequest(caller=self._caller(prefix), prefix=prefix)
         with labelled(self.slot, prefix):
-            async with aclosing(self._link.receive(DRIVE["List"], request)) as replies:
+            async with aclosing(self._link.receive(DRIVE["List"], request, MAX_LISTING_S)) as replies:
                 async for reply in replies:
                     for entry in reply.entries:
                         yield Entry(entry.key, entry.size)
 
     async def sync(self) -> None:
         caller = self._caller(changing=True)
-        oldest, self._oldest_put = self._oldest_put, None
+        # Those on their way count, too: should one fail over there, this one would find nothing to do behind it, and if
+        # both answers came at once, what the first one has voided could count as durable.
+        oldest = _oldest([self._oldest_put, *self._syncing.values()])
+        self._oldest_put = None
         call = _Running(self._link.change(DRIVE["Sync"], pb.SyncRequest(caller=caller, voids=oldest), WRITE_DEADLINE_S))
+        self._syncing[call] = oldest
+        call.when_done(lambda: self._syncing.pop(call, None))
         try:
             error = await call.outcome()
         except trio.Cancelled:
@@ -394,6 +400,10 @@ async def _outcome(call: Awaitable[object]) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+def _oldest(puts: Iterable[int | None]) -> int | None:
+    return min((each for each in puts if each is not None), default=None)
 
 
 def _message(writer: Writer) -> pb.Writer:

@@ -16,7 +16,7 @@ from ecfs.errors import DriveTimeoutError, DriveUnreachableError, ShardCorruptEr
 from ecfs.rpc import frames
 from ecfs.rpc.client import Channel, OnItsWay, Stream, never_arrived
 from ecfs.rpc.conversation import Conversations
-from ecfs.rpc.limits import CHUNK, MAX_CALL_S, MAX_DATA, data_deadline_s
+from ecfs.rpc.limits import CHUNK, MAX_CALL_S, MAX_DATA
 from ecfs.rpc.methods import Method
 from ecfs.rpc.status import NodeBusyError
 from ecfs.rpc.tls import TlsFiles
@@ -128,20 +128,27 @@ class Link:
             raise
         return sending
 
-    async def fetch(self, method: Method, request: Any, total: int | None = None) -> tuple[Any, list[memoryview]]:
-        """A call that brings data here: the first reply and all data. total: bytes that will come, where known."""
-        if total is not None and total <= CHUNK:
-            return await self._repeat(lambda: self._fetch_one(method, request, total))
-        return await self._repeat(lambda: self._fetch_many(method, request, MAX_DATA if total is None else total))
+    async def fetch(
+        self, method: Method, request: Any, total: int | None = None, timeout_s: float = MAX_CALL_S
+    ) -> tuple[Any, list[memoryview]]:
+        """A call that brings data here: the first reply and all data. total: bytes that will come, where known.
 
-    async def _fetch_one(self, method: Method, request: Any, total: int) -> tuple[Any, list[memoryview]]:
-        frame = await self.channel.unary(method, request, data_deadline_s(self.deadline_s, total))
+        How long that may take depends on what else is on its way: `DeadlineDrive` knows, and gives it up.
+        """
+        if total is not None and total <= CHUNK:
+            return await self._repeat(lambda: self._fetch_one(method, request, timeout_s))
+        limit = MAX_DATA if total is None else total
+        return await self._repeat(lambda: self._fetch_many(method, request, limit, timeout_s))
+
+    async def _fetch_one(self, method: Method, request: Any, timeout_s: float) -> tuple[Any, list[memoryview]]:
+        frame = await self.channel.unary(method, request, timeout_s)
         reply, data = _split(method, frame)
         return reply, [data]
 
-    async def _fetch_many(self, method: Method, request: Any, limit: int) -> tuple[Any, list[memoryview]]:
+    async def _fetch_many(
+        self, method: Method, request: Any, limit: int, timeout_s: float
+    ) -> tuple[Any, list[memoryview]]:
         first, buffers, length = None, [], 0
-        timeout_s = data_deadline_s(self.deadline_s, limit)
         async with aclosing(self.channel.receive(method, request, timeout_s)) as replies:
             async for frame in replies:
                 reply, data = _split(method, frame)
@@ -154,9 +161,9 @@ class Link:
             raise DriveUnreachableError("the node sent nothing")
         return first, buffers
 
-    async def receive(self, method: Method, request: Any) -> AsyncGenerator[Any, None]:
+    async def receive(self, method: Method, request: Any, timeout_s: float) -> AsyncGenerator[Any, None]:
         """Replies without bulk data, one after the other, each within the deadline of the whole call."""
-        async with aclosing(self.channel.receive(method, request, MAX_CALL_S)) as replies:
+        async with aclosing(self.channel.receive(method, request, timeout_s)) as replies:
             async for reply in replies:
                 yield reply
 
@@ -218,7 +225,7 @@ class Sending:
     def _after_pause(self) -> None:
         try:
             self._once_more()
-        except ValueError:  # the channel was closed meanwhile
+        except (DriveUnreachableError, ValueError):  # the channel was closed meanwhile, or is just being closed
             self._done()
 
     def _ended(self, sent: OnItsWay) -> None:

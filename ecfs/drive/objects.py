@@ -129,10 +129,10 @@ class Log:
         """Which segments there are; reads every log object or its head, once."""
         with self._lock:
             if self._segments is None:
-                self._segments = {}
                 listed = [each for chunk in self._objects.list(LOG) for each in chunk]
                 with ThreadPoolExecutor(READERS) as pool:
                     entries = list(pool.map(self._first_look, listed))
+                self._segments = {}  # not before: where a look fails, the next call would take the journal for empty
                 for each, (entry, skip) in zip(listed, entries, strict=True):
                     if _number(each.name) <= self._last:
                         self._note(_number(each.name), entry, skip, each.size)
@@ -140,11 +140,12 @@ class Log:
 
     def _first_look(self, listed: Listed) -> tuple[Entry, int]:
         """`_entry`. What is small is kept: whoever opens the log is about to read it."""
-        if listed.size > min(SMALL, self._room):
-            return self._entry(listed.name)
-        data = self._objects.read(listed.name)
-        self._kept[_number(listed.name)] = data
-        self._room -= len(data)
+        data = self._kept.get(_number(listed.name))  # from a first try that failed elsewhere
+        if data is None:
+            if listed.size > min(SMALL, self._room):
+                return self._entry(listed.name)
+            data = self._kept[_number(listed.name)] = self._objects.read(listed.name)
+            self._room -= len(data)
         return _decode(listed.name, data)
 
     def _entry(self, name: str) -> tuple[Entry, int]:

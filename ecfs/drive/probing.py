@@ -49,7 +49,9 @@ async def probe_node(address: str, tls: TlsFiles | None, clock: Clock, size: int
         name = (await timed("stored", lambda: link.send(PROBE["Store"], store, [data], timeout_s))).name
         try:
             check = await timed("verified", lambda: link.ask(PROBE["Check"], pb.CheckRequest(name=name)))
-            _, back = await timed("fetched", lambda: link.fetch(PROBE["Fetch"], pb.FetchRequest(name=name), size))
+            _, back = await timed(
+                "fetched", lambda: link.fetch(PROBE["Fetch"], pb.FetchRequest(name=name), size, timeout_s)
+            )
         finally:
             with trio.CancelScope(shield=True):
                 await timed("deleted", lambda: link.change(PROBE["Remove"], pb.RemoveRequest(name=name)))

@@ -54,10 +54,10 @@ class Guard:
                 self._begun.clear()
 
     @contextmanager
-    def call(self, client: str, time_remaining: float | None) -> Iterator[None]:
+    def call(self, client: str, time_remaining: float | None, most_s: float = MAX_CALL_S) -> Iterator[None]:
         """One call. Raises OverloadedError; UsageError for a call that could last for ever."""
-        if time_remaining is None or time_remaining > MAX_CALL_S + 1:
-            raise UsageError(f"a call needs a deadline of {MAX_CALL_S:g} s at most")
+        if time_remaining is None or time_remaining > most_s * 1.05:  # gRPC rounds it up on its way
+            raise UsageError(f"a call needs a deadline of {most_s:g} s at most")
         self._enter(client)
         try:
             yield

@@ -23,7 +23,7 @@ from ecfs.node.guard import Guard, OverloadedError
 from ecfs.node.standing import Standing
 from ecfs.rpc import drive_pb2 as pb
 from ecfs.rpc import frames
-from ecfs.rpc.limits import CHUNK, MAX_DATA
+from ecfs.rpc.limits import CHUNK, MAX_CALL_S, MAX_DATA, MAX_LISTING_S
 from ecfs.rpc.methods import Method, as_it_is
 from ecfs.rpc.status import BUSY, MARK, code_of
 
@@ -126,7 +126,7 @@ class Service:
         self, method: Method, work: Callable[..., Any]
     ) -> Callable[[Iterator[bytes], Context], Iterator[bytes]]:
         def answer(incoming: Iterator[bytes], context: Context) -> Iterator[bytes]:
-            with _answering(context), self._admitted(context):
+            with _answering(context), self._admitted(context, MAX_LISTING_S):
                 entries = work(_decode(method, _first(incoming)))
                 try:
                     while chunk := self._run(context, lambda: _some(entries)):
@@ -172,8 +172,8 @@ class Service:
             with _answering(context), self._admitted(context), self.standing.call(context):
                 for frame in incoming:
                     with self.standing.message(context):
-                        reply = self._answer_one(method, context, work, frame)
-                    yield reply
+                        # The answer is part of it: of an append that was made nobody must hear that it failed.
+                        yield self._answer_one(method, context, work, frame)
                     if self.standing.ending:
                         return
 
@@ -193,8 +193,8 @@ class Service:
 
     # ---- what they share --------------------------------------------------------------------------------------------
 
-    def _admitted(self, context: Context) -> AbstractContextManager[None]:
-        return self._guard.call(client_name(context), context.time_remaining())
+    def _admitted(self, context: Context, most_s: float = MAX_CALL_S) -> AbstractContextManager[None]:
+        return self._guard.call(client_name(context), context.time_remaining(), most_s)
 
     def _memory_for(self, method: Method, request: Any) -> AbstractContextManager[None]:
         """Room for what the call reads beyond one message, held until the client has taken the answer."""

@@ -22,6 +22,8 @@ from ecfs.rpc.tls import TlsFiles
 STREAM_THREADS = 8
 """Streams of replies that one channel reads at a time, each with a thread; everything else needs none."""
 
+CLOSED = "the connection was closed"
+
 
 class Channel:
     """A connection to one node, made when it is first needed and again whenever it breaks.
@@ -34,11 +36,13 @@ class Channel:
             self._channel = grpc.insecure_channel(address, options=CLIENT_OPTIONS)
         else:
             self._channel = grpc.secure_channel(address, client_credentials(tls), options=CLIENT_OPTIONS)
+        self._closed = False
         self._threads = trio.CapacityLimiter(STREAM_THREADS)
         self._stubs: dict[tuple[str, bool], Any] = {}
 
     def close(self) -> None:
         """Ends every call that is on its way."""
+        self._closed = True
         self._channel.close()
 
     async def unary(self, method: Method, request: Any, timeout_s: float) -> Any:
@@ -73,6 +77,8 @@ class Channel:
         return self._stub(method, True)(requests, timeout=timeout_s)
 
     def _stub(self, method: Method, streams: bool) -> Any:
+        if self._closed:  # while the call waited for its turn. gRPC's own ValueError would end the mount
+            raise DriveUnreachableError(CLOSED)
         key = (method.path, streams)
         if key not in self._stubs:
             make = self._maker(method) if streams else self._channel.unary_unary
@@ -149,7 +155,7 @@ class Sent:
         try:
             return self.future.result()
         except grpc.FutureCancelledError as error:
-            raise DriveUnreachableError("the connection was closed") from error
+            raise DriveUnreachableError(CLOSED) from error
         except grpc.RpcError as error:
             raise translated(error) from error
 

@@ -14,7 +14,7 @@ import grpc
 
 from ecfs.clock import monotonic_for_threads
 from ecfs.errors import DriveUnreachableError
-from ecfs.rpc.client import Channel, translated
+from ecfs.rpc.client import CLOSED, Channel, translated
 from ecfs.rpc.limits import MAX_CALL_S
 from ecfs.rpc.methods import Method
 from ecfs.rpc.status import NodeBusyError, error_named
@@ -101,7 +101,7 @@ class Conversation:
                     break
                 self._answer(error_named(answer.error, answer.text) if answer.error else None)
         except grpc.FutureCancelledError:
-            error = DriveUnreachableError("the connection was closed")
+            error = DriveUnreachableError(CLOSED)
         except grpc.RpcError as broken:
             error = translated(broken)
         with self._guard:

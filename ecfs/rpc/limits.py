@@ -15,9 +15,11 @@ MAX_RANGES = 4096
 """Ranges of one read."""
 MAX_CALL_S = 120.0
 """A call must say by when it wants its answer, and that may not be later: none occupies a node for ever."""
+MAX_LISTING_S = 3600.0
+"""The same for a listing: a drive of some TiB has a million shards, and whoever asked looks at each."""
 
-SMALLEST_RATE = 8 * MIB
-"""Bytes per second that a call with bulk data is given time for, beyond its deadline."""
+SMALLEST_RATE = 1 * MIB
+"""Bytes per second that the way to a node carries at least; calls with bulk data get time for it."""
 
 # The other side is asked for a sign of life while a call is on its way, every KEEPALIVE_MS, and given KEEPALIVE_OUT_MS
 # to answer. Without calls nothing is sent.

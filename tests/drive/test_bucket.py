@@ -74,6 +74,18 @@ class Counting(Bucket):
         return super().ranges(name, wanted)
 
 
+class Throttled(Bucket):
+    """Answers 503 SlowDown to the next `refused` looks at the log."""
+
+    refused = 0
+
+    def read(self, name: str) -> bytes:
+        if name.startswith("log/") and type(self).refused:
+            type(self).refused -= 1
+            raise OSError(errno.EIO, "503 Slow Down")
+        return super().read(name)
+
+
 def handle(store: MemoryStore, kind: type[Bucket] = Bucket) -> BucketDrive:
     return BucketDrive("s3://bucket/p", lambda: kind(store), SystemClock(), slot=3)
 
@@ -220,3 +232,17 @@ async def test_an_answer_of_another_length_is_not_believed(kind: type[Bucket], a
     with pytest.raises(ShardCorruptError):
         await other.read(KEY, [(0, asked)])
     await other.close()
+
+
+async def test_a_journal_that_could_not_be_read_is_not_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shown as empty, the drive would have been taken for one that was rolled back."""
+    store = MemoryStore()
+    first = await made(store)
+    await first.append(SEGMENT, 0, b"first")
+    drive = handle(store, Throttled)
+    await drive.attach(exclusive=True)
+    monkeypatch.setattr(Throttled, "refused", 1)
+    with pytest.raises(DriveUnreachableError):
+        await anext(drive.list("j/"))
+    assert [entry.key async for entry in drive.list("j/")] == [SEGMENT]
+    assert await drive.get(SEGMENT) == b"first"

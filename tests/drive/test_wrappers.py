@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import pytest
 import trio
 import trio.testing
 
 from ecfs.clock import SystemClock
-from ecfs.drive.base import Drive, Entry, Writer
+from ecfs.drive.base import Capabilities, Drive, Entry, Writer
 from ecfs.drive.deadline import DeadlineDrive
 from ecfs.drive.health import WINDOW, HealthDrive, Latencies, health_of
 from ecfs.drive.memory import MemoryDrive
@@ -26,6 +27,26 @@ from ecfs.errors import (
 from ecfs.shard import ShardHeader
 
 KEY = "s/00000002/00000000"
+BYTES_PER_S, LENGTH = 1000, 3000
+
+
+class Narrow(MemoryDrive):
+    """Behind a link of `BYTES_PER_S`, which all reads share. Its blocks are `LENGTH` bytes."""
+
+    on_their_way = 0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, bytes_per_s=BYTES_PER_S)
+
+    async def read(self, key: str, ranges: object) -> list[bytes]:
+        self.on_their_way += 1
+        left = float(LENGTH)
+        while left > 0:
+            await trio.sleep(0.1)
+            left -= BYTES_PER_S * 0.1 / self.on_their_way
+        self.on_their_way -= 1
+        return [b""]
 
 
 class SlowDrive(MemoryDrive):
@@ -87,6 +108,26 @@ async def test_late_is_a_timeout_with_slot_and_key(autojump_clock: trio.testing.
     assert (caught.value.slot, caught.value.key) == (4, KEY)
     with pytest.raises(DriveTimeoutError, match="no answer to alive"):
         await drive.alive()
+
+
+async def test_reads_get_time_for_all_the_data_that_is_on_its_way(autojump_clock: trio.testing.MockClock) -> None:
+    """Also for what is asked after them: over a link of 100 Mbit/s a file that was read in order gave EIO."""
+    drive = DeadlineDrive(Narrow())
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(drive.read, KEY, [(0, LENGTH)])
+            await trio.sleep(0.5)
+    assert trio.current_time() < 30
+
+
+async def test_a_drive_that_says_nothing_gets_time_for_its_data_only(autojump_clock: trio.testing.MockClock) -> None:
+    drive = DeadlineDrive(Narrow())
+    drive.inner.on_their_way = 1000  # type: ignore[attr-defined]
+    for _ in range(2):
+        began = trio.current_time()
+        with pytest.raises(DriveTimeoutError, match="no answer to read within 5 s"):
+            await drive.read(KEY, [(0, LENGTH)])
+        assert trio.current_time() - began == pytest.approx(5)
 
 
 async def test_a_listing_may_take_long_but_none_of_its_entries(autojump_clock: trio.testing.MockClock) -> None:

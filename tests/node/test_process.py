@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from ecfs.drive.deadline import DeadlineDrive
 from ecfs.drive.local import LocalDrive
 from ecfs.drive.node import NodeDrive
 from ecfs.errors import DriveError, DriveLockedError, DriveTimeoutError, DriveUnreachableError
@@ -220,7 +221,7 @@ async def test_a_node_that_hangs_is_late_not_silent(process: ProcessNode) -> Non
         with pytest.raises(DriveTimeoutError):
             await drive.alive()
         with pytest.raises(DriveTimeoutError):
-            await drive.read(KEY, [(0, 10)])
+            await DeadlineDrive(drive).read(KEY, [(0, 10)])
         assert trio.current_time() - began < 3
     finally:
         process.resume()

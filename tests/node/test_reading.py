@@ -69,3 +69,17 @@ async def test_replies_that_nobody_fetches_count_as_memory(process: ProcessNode)
     assert await drive.get(KEY, 0, 3) == bytes(3)  # small ones need no room
     await drive.close()
     assert taken < MEMORY + 100 * MIB  # and of each of these calls one message, twice
+
+
+async def test_a_long_listing_has_more_time_than_a_call(drive: NodeDrive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drive of some TiB has a million shards. Its scrub was never done with them, each time again."""
+    for number in range(60):
+        await drive.put(f"s/00000002/{number:08x}", [b"data"])
+    monkeypatch.setattr("ecfs.node.service.ENTRIES", 1)
+    monkeypatch.setattr("ecfs.node.guard.MAX_CALL_S", 1.0)
+    monkeypatch.setattr("ecfs.drive.node_link.MAX_CALL_S", 1.0)
+    found = 0
+    async for _ in drive.list("s/"):
+        await trio.sleep(0.03)
+        found += 1
+    assert found == 60

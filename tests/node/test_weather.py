@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 import trio
+import trio.testing
 
 from ecfs.clock import SystemClock
 from ecfs.drive.base import Drive
+from ecfs.drive.deadline import DeadlineDrive
 from ecfs.drive.node import NodeDrive
+from ecfs.drive.node_link import CALLS
+from ecfs.drive.registry import open_drive
 from ecfs.errors import DriveError, DriveTimeoutError, DriveUnreachableError
+from ecfs.rpc.limits import MIB
 from tests.contract.test_shards import a_shard
 from tests.node.conftest import made
-from tests.nodes import ThreadNode
+from tests.nodes import ProcessNode, ThreadNode
 from tests.relay import Relay
 
 KEY = "s/00000002/0000000a"
@@ -61,7 +66,7 @@ async def test_a_half_open_connection_is_noticed_within_seconds(relay: Relay, fa
     relay.frozen = True
     began = trio.current_time()
     with pytest.raises(DriveTimeoutError):
-        await far.read(KEY, [(0, 10)])
+        await DeadlineDrive(far).read(KEY, [(0, 10)])
     assert trio.current_time() - began < 2
     with pytest.raises(DriveUnreachableError):
         await far.put("s/00000002/0000000b", [b"data"])
@@ -70,6 +75,47 @@ async def test_a_half_open_connection_is_noticed_within_seconds(relay: Relay, fa
     assert await again(far) < 6
     await far.put("s/00000002/0000000c", [b"data"])
     await far.sync()
+
+
+async def test_a_narrow_link_is_no_reason_to_give_up_reads(relay: Relay, node: ThreadNode) -> None:
+    """As 100 Mbit/s are for six nodes: eight shards at a time take four seconds."""
+    near = await made(node.drive())
+    await near.put(KEY, [bytes(MIB)])
+    await near.close()
+    relay.rate = 2.0 * MIB
+    narrow = open_drive(relay.address, slot=3, clock=SystemClock())
+    await narrow.attach(exclusive=True)
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(narrow.read, KEY, [(0, MIB)])
+    await narrow.close()
+
+
+async def test_a_call_that_waits_while_the_drive_is_closed_fails_as_a_drive_does(process: ProcessNode) -> None:
+    """A node falls silent with as many reads on their way as may be; the delete behind them ended the mount."""
+    drive = await made(process.drive())
+    process.pause()
+    errors: list[BaseException] = []
+
+    async def call(work: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await work()
+        except Exception as error:
+            errors.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(CALLS):
+            nursery.start_soon(call, lambda: drive.read(KEY, [(0, 1)]))
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        errors.clear()
+        nursery.start_soon(call, lambda: drive.delete(KEY))
+        nursery.start_soon(call, drive.sync)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        await drive.close()
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        nursery.cancel_scope.cancel()  # reads are asked again
+    assert {type(error) for error in errors} == {DriveUnreachableError}
+    assert len(errors) == 2
 
 
 async def test_a_late_answer_is_a_timeout_and_the_next_call_works(relay: Relay, far: NodeDrive) -> None:

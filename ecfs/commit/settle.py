@@ -82,7 +82,7 @@ async def together(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
 @asynccontextmanager
 async def beside(work: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
     """Run `work`, which never fails, for as long as the body takes. An EcfsError of the body comes out as itself: from
-    a nursery it would come in a group, which no ``except EcfsError`` catches, and end the mount."""
+    a nursery it would come in a group, which no ``except EcfsError`` catches, and end all healing."""
     failures: list[EcfsError] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(work)

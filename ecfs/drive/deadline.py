@@ -57,7 +57,7 @@ class DeadlineDrive(DriveWrapper):
         except ODD as error:
             if operation not in NO_USAGE:
                 raise
-            # Whoever asked is ready for a DriveError only: anything else of one drive would end the mount.
+            # Whoever asked is ready for a DriveError only: anything else of one drive would end healing.
             raise odd_answer(error, self.slot, key) from error
 
     def _late(self, operation: str, key: str | None, seconds: float) -> DriveTimeoutError:
@@ -69,7 +69,7 @@ class DeadlineDrive(DriveWrapper):
         """A read of so many bytes."""
         began = trio.current_time()
         more = sum(UNKNOWN if length < 0 else length for length in lengths) / self._bytes_per_s
-        for each in self._reads:
+        for each in self._reads if more else ():
             each.deadline += more
         with trio.move_on_after(self.seconds + sum(self._reads.values()) + more) as scope:
             self._reads[scope] = more

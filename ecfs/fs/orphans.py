@@ -48,10 +48,18 @@ class Orphans:
                 self._remove_if_unused(self._idle.pop())
 
     async def clean(self) -> int:
-        """At mount, before anything is served: remove what an earlier mount left. How many inodes went."""
+        """At mount, before anything is served: remove what an earlier mount left. How many inodes went.
+
+        Where changes are refused, with too few drives for writing, they wait as in `released`: files can be read.
+        """
         left = list(self._core.names.orphans())
         for start in range(0, len(left), _BATCH):
-            await self._core.data.admit(0, deleting=True)
+            try:
+                await self._core.data.admit(0, deleting=True)
+            except EcfsError:
+                self._waiting.update(left[start:])
+                self._idle.update(left[start:])
+                return start
             with self._core.change():
                 for ino in left[start : start + _BATCH]:
                     self._remove(ino)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ecfs.commit.space import Usable
+from ecfs.commit.space import CHECKPOINTS, Usable
 from ecfs.errors import NotEnoughDrivesError, PoolFullError, StalledError
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ class Admission:
         self._pool = engine.pool
         self._reclaiming = trio.Lock()
 
-    async def admit(self, size: int, *, deleting: bool) -> None:
+    async def admit(self, size: int, *, deleting: bool, metadata: int = 0) -> None:
         """Raises StalledError, FencedError, NotEnoughDrivesError, PoolFullError."""
         backlog = self._engine.compactor.backlog
         await self._wait_for_memory(size)
         if size and await backlog.wait_turn(size):
             await self._wait_for_memory(size)
         if not deleting:
-            await self._find_room(size)
+            await self._find_room(size, metadata)
         backlog.written(size)
 
     async def _wait_for_memory(self, size: int) -> None:
@@ -54,10 +54,12 @@ class Admission:
             engine.dirty.total + size > settings.dirty_limit
             or engine.sealed.bytes > settings.sealed_limit
             or engine.db.changes > 2 * settings.commit_rows
+            or engine.db.patchset_estimate() > 2 * settings.commit_bytes
         ) and engine.in_memory() + engine.db.changes > 0
 
-    async def _find_room(self, size: int) -> None:
+    async def _find_room(self, size: int, metadata: int) -> None:
         keeper = self._engine.space_keeper
+        size += metadata * (self._pool.geometry.k + CHECKPOINTS)  # in the journal of every drive it is whole
         if not keeper.fits(size):
             await self._make_room(size)
             await self._wait_for_memory(size)

@@ -11,7 +11,7 @@ from ecfs.commit.committer import Image
 from ecfs.commit.sealed import SealedStripe
 from ecfs.commit.sealer import Sealer
 from ecfs.commit.settle import Settler
-from ecfs.commit.space import SpaceKeeper
+from ecfs.commit.space import SpaceKeeper, journal_limit
 from ecfs.drive.base import Drive
 from ecfs.errors import DriveError, DriveFullError, EcfsError, NoRoomError, StalledError
 from ecfs.journal.opened import OpenedPool
@@ -36,7 +36,7 @@ class Checkpointer:
         """When the journal outgrew the limit or half the last checkpoint: replay and journal stay in proportion."""
         pool = self._pool
         half = pool.checkpoints[0].length // 2 if pool.checkpoints else 0
-        if pool.journal_bytes > max(self._space.journal_limit(), half):
+        if pool.journal_bytes > max(journal_limit(pool), half):
             return True
         return self._cost_of_requests() > max(pool.settings.journal_limit, half)
 

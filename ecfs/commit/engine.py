@@ -84,12 +84,12 @@ class Engine:
 
     # ---- FileData: changes ------------------------------------------------------------------------------
 
-    async def admit(self, size: int, *, deleting: bool = False) -> None:
+    async def admit(self, size: int, *, deleting: bool = False, metadata: int = 0) -> None:
         """See `Admission`. Also the place where full stripes are sealed, since it lies outside of every transaction."""
         self.last_use = trio.current_time()
         if self.dirty.total >= self.pool.settings.seal_at:
             self._seal_full()
-        await self.admission.admit(size, deleting=deleting)
+        await self.admission.admit(size, deleting=deleting, metadata=metadata)
 
     async def wait_for_room(self) -> None:
         """Until something became durable, or a drive came or went: look again then."""

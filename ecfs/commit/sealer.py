@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ecfs.commit.dirty import Dirty
 from ecfs.commit.readahead import SMALL
 from ecfs.commit.sealed import SealedStripe, SealedStripes
+from ecfs.commit.space import inline_limit
 from ecfs.geometry import stripe_id
 from ecfs.journal.opened import OpenedPool
 from ecfs.meta import Extent
@@ -52,7 +53,7 @@ class Sealer:
     def seal_all(self) -> list[SealedStripe]:
         """Seal everything that is dirty: inline if it is little, else packed in stripes."""
         settings = self._pool.settings
-        room = settings.inline_limit - self._db.files.inline_total
+        room = inline_limit(self._pool) - self._db.files.inline_total
         if self._dirty.total <= min(settings.inline_at_most, room):
             self._inline()
             return []

@@ -19,6 +19,8 @@ from ecfs.shard import DATA_OFFSET
 RESERVE_SHARE = 8
 """At most one part in this many of a drive is kept back, so that small drives are usable at all."""
 RESERVED_STRIPES = 4
+CHECKPOINTS = 2
+"""Kept on each drive, k-th parts of the metadata."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,21 @@ class SpaceKeeper:
 
     def _reserve(self, slot_total: int) -> int:
         settings, k = self._pool.settings, self._pool.geometry.k
-        wanted = 2 * self.image_bytes // k + self.journal_limit() + RESERVED_STRIPES * settings.stripe_size // k
-        return min(wanted, slot_total // RESERVE_SHARE)
+        # Of the metadata as they are now: where they grew much since the last checkpoint, the next one found no room,
+        # the journal could not be shortened, and nothing could be deleted any more.
+        images = CHECKPOINTS * max(self.image_bytes, self._pool.db.size) // k
+        wanted = journal_limit(self._pool) + RESERVED_STRIPES * settings.stripe_size // k
+        return images + min(wanted, slot_total // RESERVE_SHARE)
 
-    def journal_limit(self) -> int:
-        """Journal bytes after which a checkpoint is due, smaller on small drives."""
-        totals = [m.space.total for m in self._pool.members.up() if m.space is not None]
-        share = min(totals) // (4 * RESERVE_SHARE) if totals else self._pool.settings.journal_limit
-        return min(self._pool.settings.journal_limit, max(share, 1 << 20))
+
+def journal_limit(pool: OpenedPool) -> int:
+    """Journal bytes after which a checkpoint is due, smaller on small drives."""
+    totals = [m.space.total for m in pool.members.up() if m.space is not None]
+    share = min(totals) // (4 * RESERVE_SHARE) if totals else pool.settings.journal_limit
+    return min(pool.settings.journal_limit, max(share, 1 << 20))
+
+
+def inline_limit(pool: OpenedPool) -> int:
+    """Bytes of small files that may be kept with the metadata. They are in the journal of each drive whole, and in
+    two checkpoints: on small drives 64 MiB of them took the reserve as well, and nothing could be deleted any more."""
+    return min(pool.settings.inline_limit, journal_limit(pool))

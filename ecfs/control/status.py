@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecfs.commit.engine import Engine
-from ecfs.commit.space import Usable
+from ecfs.commit.space import Usable, inline_limit
 from ecfs.drive.health import health_of
 from ecfs.fs.health import FileHealth, in_words
 from ecfs.geometry import Geometry
@@ -231,7 +231,7 @@ def _memory(pool: OpenedPool, engine: Engine | None, healing: Healing) -> Status
         "dirty": {"used": engine.dirty.total, "limit": settings.dirty_limit},
         "sealed": {"used": engine.sealed.bytes, "limit": settings.sealed_limit},
         "journal": {"used": pool.journal_bytes, "limit": settings.journal_limit},
-        "inline": {"used": pool.db.files.inline_total, "limit": settings.inline_limit},
+        "inline": {"used": pool.db.files.inline_total, "limit": inline_limit(pool)},
         "cache": {"used": pool.reader.cache.used, "limit": pool.reader.cache.limit},
         "short": {"used": engine.sealed.kept, "limit": settings.sealed_limit},
         "stripes_waiting": {"used": len(engine.sealed), "limit": None},

@@ -33,10 +33,11 @@ class FileData(Protocol):
     failures: int
     """How many commits have failed so far; never goes down (R6)."""
 
-    async def admit(self, size: int, *, deleting: bool = False) -> None:
+    async def admit(self, size: int, *, deleting: bool = False, metadata: int = 0) -> None:
         """Wait until a change may be made: back-pressure and space. Comes before *any* change.
 
         size: bytes of file data it will write; 0 for names and attributes.
+        metadata: bytes that it will keep in the metadata, where they are more than a name's.
         deleting: it frees space, so it is allowed on a full pool.
         Raises PoolFullError, StalledError, FencedError, NotEnoughDrivesError; then nothing may be changed.
         """

@@ -1,7 +1,10 @@
 """Reading directories by cookie.
 
 An entry's cookie never changes and is never used again in its directory, so a position survives any change around it:
-nothing is skipped or shown twice, whatever is made or removed meanwhile, and telldir/seekdir work.
+nothing is skipped or shown twice, whatever is made, removed or renamed in it meanwhile, and telldir/seekdir work.
+
+What was made since a handle was opened, or was at the start, is not shown: new entries come last, so a program that
+makes a name for each one that it reads would never reach the end.
 """
 
 from __future__ import annotations
@@ -45,21 +48,27 @@ class Directories:
         """A handle; of a directory that was removed while in use too. Raises ESTALE, ENOTDIR."""
         if not stat.S_ISDIR(self._core.inode(ino).mode):
             raise FsError(errno.ENOTDIR)
-        return self._core.handles.open(ino, caller=caller, failures=self._core.data.failures)
+        fh = self._core.handles.open(ino, caller=caller, failures=self._core.data.failures)
+        self._core.handles.get(fh).end = self._core.names.next_cookie
+        return fh
 
     def read(self, fh: int, position: int) -> Iterator[DirEntry]:
         """The entries after `position` (0 = from the start), read as they are asked for. Raises EBADF.
 
         Exhaust or drop the iterator before the next await: its queries belong to one moment.
         """
-        ino = self._core.handles.get(fh).ino
+        handle = self._core.handles.get(fh)
+        ino = handle.ino
         if position < _DOT:
+            handle.end = self._core.names.next_cookie
             yield DirEntry(_DOT, b".", self._core.inode(ino), counted=False)
         if position < _DOT_DOT:
             yield DirEntry(_DOT_DOT, b"..", self._parent(ino), counted=False)
         after = position
         while rows := self._core.names.entries_with_inodes(ino, after, _BATCH):
             for cookie, name, inode in rows:
+                if cookie >= handle.end:
+                    return
                 yield DirEntry(cookie, name, inode)
             after = rows[-1][0]
 

@@ -19,12 +19,14 @@ class Handle:
 
     caller: its opener, who may or may not write to a setuid file without taking the bit away. writing: it may write.
     heard: the number of failed commits that this handle has reported, or that came before it was opened.
+    end: of a directory, the first cookie that it does not show.
     """
 
     ino: int
     caller: Caller
     heard: int
     writing: bool = False
+    end: int = 0
     reserving: Reserving = field(default_factory=Reserving)
 
 

@@ -86,7 +86,7 @@ class Namespace:
             raise FsError(errno.ENAMETOOLONG, f"a symbolic link to {len(target)} bytes")
         if not target:
             raise FsError(errno.ENOENT, "a symbolic link to nothing")
-        await self._core.data.admit(0)
+        await self._core.data.admit(0, metadata=len(target))
         with self._core.change():
             inode = self._make(parent, name, stat.S_IFLNK | 0o777, caller, size=len(target))
             self._core.names.set_symlink(inode.ino, target)

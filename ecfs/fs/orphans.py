@@ -50,13 +50,15 @@ class Orphans:
     async def clean(self) -> int:
         """At mount, before anything is served: remove what an earlier mount left. How many inodes went.
 
-        Fewer than there are if changes are refused just now: what is stored can be read all the same.
+        Where changes are refused, with too few drives for writing, they wait as in `released`: files can be read.
         """
         left = list(self._core.names.orphans())
         for start in range(0, len(left), _BATCH):
             try:
                 await self._core.data.admit(0, deleting=True)
             except EcfsError:
+                self._waiting.update(left[start:])
+                self._idle.update(left[start:])
                 return start
             with self._core.change():
                 for ino in left[start : start + _BATCH]:

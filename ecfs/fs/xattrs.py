@@ -65,7 +65,7 @@ class Xattrs:
         _check_name(name, writing=True)
         if len(value) > MAX_VALUE:
             raise FsError(errno.E2BIG, f"an extended attribute of {len(value)} bytes")
-        await self._core.data.admit(0)
+        await self._core.data.admit(0, metadata=len(name) + len(value))
         with self._core.change():
             inode = self._core.inode(ino)
             old = self._stored(inode, name)

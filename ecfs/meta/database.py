@@ -107,6 +107,12 @@ class Database:
         """Rows that the next patchset changes: what outcomes change meanwhile is of none."""
         return self._writer.total_changes() - self._rows_before
 
+    @property
+    def size(self) -> int:
+        """Bytes of an image of it, as far as they are known now."""
+        pages, page = self.store.value("PRAGMA page_count"), self.store.value("PRAGMA page_size")
+        return int(pages) * int(page)
+
     def patchset_estimate(self) -> int:
         """Upper limit in bytes of the patchset so far."""
         return self._recorder.estimate

@@ -169,3 +169,82 @@ async def test_what_a_program_reserves_is_compared_with_what_is_free_now(small: 
         for store in small.stores:
             store.capacity = UNLIMITED
         assert await engine.has_room(MIB)
+
+
+async def filled_in_small_commits(engine: Engine) -> int:
+    """As databases do: each write made durable by itself. How many inodes there are."""
+    ino = INO
+    with suppress(PoolFullError):
+        while True:
+            await make_file(engine, ino)
+            await write(engine, 0, data(STRIPE), ino)
+            await engine.sync()
+            ino += 1
+    return ino - INO
+
+
+async def remove(engine: Engine, ino: int) -> None:
+    await engine.admit(0, deleting=True)
+    with engine.db.atomic():
+        engine.remove(ino)
+        engine.db.names.remove_inode(ino)
+        engine.db.names.unlink(1, b"f%d" % ino)
+    engine.changed()
+
+
+async def test_a_small_pool_full_of_small_files_can_be_emptied(tmp_path: Path, autojump_clock: object) -> None:
+    """They were kept with the metadata, whole on every drive, until these had no room for a record that deletes one."""
+    pool = MemoryPool(tmp_path, stripe_size=4 * MIB, inline_at_most=128 * 1024, inline_limit=64 * MIB)
+    await pool.create()
+    for store in pool.stores:
+        store.capacity = 16 * MIB
+    async with pool.engine() as engine:
+        await engine.space_keeper.sample()
+        count = await filled_in_small_commits(engine)
+        for ino in range(INO, INO + count):
+            await remove(engine, ino)
+        await engine.sync()
+        await trio.sleep(10)
+        await make_file(engine, INO + count + 1)
+        await write(engine, 0, data(STRIPE), INO + count + 1)
+        await engine.sync()
+        assert not engine.failures
+
+
+async def test_r17_a_commit_waits_for_the_bytes_of_metadata(pool: MemoryPool, autojump_clock: object) -> None:
+    """Rows of 64 KiB each: 4,000 of them are a record that no drive takes."""
+    async with pool.engine() as engine:
+        await make_file(engine)
+        most = 0
+        for number in range(100):
+            await engine.admit(0)
+            with engine.db.atomic():
+                engine.db.names.set_xattr(INO, b"user.%d" % number, data(STRIPE))
+            engine.changed()
+            most = max(most, engine.db.patchset_estimate())
+        assert most < 3 * engine.pool.settings.commit_bytes
+
+
+async def test_a_small_pool_full_of_attributes_can_be_emptied(tmp_path: Path, autojump_clock: object) -> None:
+    """What lies in the metadata is on each drive whole, and in two checkpoints."""
+    pool = MemoryPool(tmp_path, stripe_size=4 * MIB)
+    await pool.create()
+    for store in pool.stores:
+        store.capacity = 40 * MIB
+    async with pool.engine() as engine:
+        await engine.space_keeper.sample()
+        await make_file(engine)
+        count = 0
+        with suppress(PoolFullError):
+            while True:
+                await engine.admit(0, metadata=STRIPE)
+                with engine.db.atomic():
+                    engine.db.names.set_xattr(INO, b"user.%d" % count, data(STRIPE))
+                engine.changed()
+                await trio.sleep(0.01)
+                count += 1
+        assert count > 50
+        await engine.sync()
+        await remove(engine, INO)
+        await engine.sync()
+        assert not engine.failures

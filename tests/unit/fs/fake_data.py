@@ -34,7 +34,7 @@ class FakeData:
         self._total = total
         self._pages: dict[int, dict[int, bytearray]] = defaultdict(dict)
 
-    async def admit(self, size: int, *, deleting: bool = False) -> None:
+    async def admit(self, size: int, *, deleting: bool = False, metadata: int = 0) -> None:
         await trio.lowlevel.checkpoint()
         if size:
             await self.backlog.wait_turn(size)

@@ -7,6 +7,7 @@ import itertools
 
 import pytest
 
+from ecfs.fs.rename import Place
 from ecfs.meta import ROOT_INO
 from tests.unit.fs.conftest import ALICE, World, fails
 
@@ -76,6 +77,32 @@ async def test_insertion_while_reading_shows_the_old_ones_once(world: World) -> 
     assert {b"%04d" % number for number in range(50)} <= set(names)
 
 
+@pytest.mark.parametrize("change", ["rename", "make"])
+async def test_who_renames_or_makes_a_name_for_each_one_it_reads_reaches_the_end(world: World, change: str) -> None:
+    fh = await filled(world, 50)
+    names, position = [], 0
+    while part := listing(world, fh, position, 3):
+        names += [name for _, name in part if name not in (b".", b"..")]
+        position = part[-1][0]
+        assert len(names) <= 50
+        for _, name in part:
+            if name in (b".", b".."):
+                continue
+            if change == "rename":
+                await world.fs.renaming.rename(Place(ROOT_INO, name), Place(ROOT_INO, name + b".old"))
+            else:
+                await world.file(name + b".new")
+    assert names == [b"%04d" % number for number in range(50)]
+    assert len(listing(world, fh)) == (52 if change == "rename" else 102), "rewound, it shows what is there now"
+
+
+async def test_a_name_that_was_renamed_before_it_was_read_is_shown(world: World) -> None:
+    fh = await filled(world, 50)
+    position = listing(world, fh, 0, 10)[-1][0]
+    await world.fs.renaming.rename(Place(ROOT_INO, b"0030"), Place(ROOT_INO, b"new"))
+    assert b"new" in [name for _, name in listing(world, fh, position)]
+
+
 async def test_a_position_in_a_name_that_is_gone_still_works(world: World) -> None:
     fh = await filled(world, 10)
     position = listing(world, fh)[5][0]
@@ -83,7 +110,9 @@ async def test_a_position_in_a_name_that_is_gone_still_works(world: World) -> No
         await world.fs.namespace.unlink(ROOT_INO, b"%04d" % number)
     assert listing(world, fh, position) == []
     await world.file(b"later")
-    assert [name for _, name in listing(world, fh, position)] == [b"later"]
+    assert listing(world, fh, position) == [], "made since the directory was opened"
+    fresh = world.fs.directories.open(ROOT_INO, ALICE)
+    assert [name for _, name in listing(world, fresh, position)] == [b"later"]
 
 
 async def test_only_directories_open_as_directories(world: World) -> None:

@@ -35,7 +35,6 @@ GROWING: dict[str, Operation] = {
     "mkdir": lambda w: w.fs.namespace.mkdir(ROOT_INO, b"x", 0o700, ALICE),
     "symlink": lambda w: w.fs.namespace.symlink(ROOT_INO, b"x", b"t", ALICE),
     "link": lambda w: w.fs.namespace.link(w.find(b"file").ino, ROOT_INO, b"x"),
-    "chmod": lambda w: w.fs.attributes.set(w.find(b"file").ino, Changes(mode=0)),
     "setxattr": lambda w: w.fs.xattrs.set(w.find(b"file").ino, b"user.b", b"", ALICE),
     "write": write,
 }
@@ -43,6 +42,7 @@ FREEING: dict[str, Operation] = {
     "unlink": lambda w: w.fs.namespace.unlink(ROOT_INO, b"file"),
     "rmdir": lambda w: w.fs.namespace.rmdir(ROOT_INO, b"dir"),
     "rename": lambda w: w.fs.renaming.rename(at(b"file"), at(b"moved")),
+    "chmod": lambda w: w.fs.attributes.set(w.find(b"file").ino, Changes(mode=0)),
     "truncate": lambda w: w.fs.attributes.set(w.find(b"file").ino, Changes(size=0)),
     "open O_TRUNC": open_truncating,
     "removexattr": lambda w: w.fs.xattrs.remove(w.find(b"file").ino, b"user.a"),
@@ -80,7 +80,7 @@ async def test_a_full_pool_refuses_what_takes_space(world: World, operation: str
 
 
 @pytest.mark.parametrize("operation", FREEING)
-async def test_a_full_pool_allows_what_frees_space(world: World, operation: str) -> None:
+async def test_a_full_pool_allows_what_takes_none(world: World, operation: str) -> None:
     await prepared(world)
     world.data.refuse = PoolFullError("full")
     changes = world.data.changes

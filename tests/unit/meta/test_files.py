@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from ecfs.errors import CorruptError
 from ecfs.meta import Extent, Outcome, cross_check
 from ecfs.meta.files import MAX_OFFSET, spread
+from ecfs.meta.store import Store
 from tests.unit.meta.helpers import add_file, add_root, database, row, stripe
 
 A, B, C = stripe(1), stripe(2), stripe(3)
@@ -77,6 +79,19 @@ def test_punch_and_remove(db):
     assert db.files.mapped_bytes(2) == 40
     db.files.remove_file(2)
     assert (db.files.mapped_bytes(2), db.files.live(A)) == (0, 0)
+
+
+@pytest.mark.parametrize("lo", [0, 1000, 1003])
+def test_the_end_of_a_file_goes_at_once_however_many_pieces_it_has(db, monkeypatch, lo):
+    for piece in range(1000):
+        db.files.put_extent(2, piece * 10, 5, (A, B)[piece % 2], piece * 5)
+    with monkeypatch.context() as patched:
+        run = Mock(side_effect=Store.run, autospec=True)
+        patched.setattr(Store, "run", lambda *given: run(*given))
+        db.files.punch(2, lo)
+    assert 0 < run.call_count < 10
+    assert db.files.mapped_bytes(2) == db.files.live(A) + db.files.live(B) == lo // 20 * 10 + lo % 10
+    assert all(each.end <= lo for each in db.files.extents(2, 0, 10_000))
 
 
 def test_inline_blob_goes_with_its_last_extent(db):

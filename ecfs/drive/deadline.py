@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import trio
 
-from ecfs.drive.base import ODD, Buffer, Drive, odd_answer
+from ecfs.drive.base import KEY_PATTERN, ODD, PREFIX_PATTERN, Buffer, Drive, odd_answer
 from ecfs.drive.begun import Begun, Gathering
 from ecfs.drive.wrapper import DriveWrapper
 from ecfs.errors import DriveError, DriveTimeoutError
@@ -55,7 +55,7 @@ class DeadlineDrive(DriveWrapper):
         try:
             return await call()
         except ODD as error:
-            if operation not in NO_USAGE:
+            if operation not in NO_USAGE or not _is_named_right(operation, key):
                 raise
             # Whoever asked is ready for a DriveError only: anything else of one drive would end healing.
             raise odd_answer(error, self.slot, key) from error
@@ -90,3 +90,9 @@ class DeadlineDrive(DriveWrapper):
 
     def begin_append(self, segment: str, offset: int, record: Buffer, gathering: Gathering) -> Begun | None:
         return self.inner.begin_append(segment, offset, record, gathering)
+
+
+def _is_named_right(operation: str, key: str | None) -> bool:
+    """False where the mistake is ours."""
+    pattern = PREFIX_PATTERN if operation == "list" else KEY_PATTERN
+    return key is None or pattern.fullmatch(key) is not None

@@ -1,10 +1,12 @@
 """Reading directories by cookie.
 
 An entry's cookie never changes and is never used again in its directory, so a position survives any change around it:
-nothing is skipped or shown twice, whatever is made, removed or renamed in it meanwhile, and telldir/seekdir work.
+nothing is skipped or shown twice, whatever is made or removed meanwhile, and telldir/seekdir work.
 
-What was made since a handle was opened, or was at the start, is not shown: new entries come last, so a program that
-makes a name for each one that it reads would never reach the end.
+What was made or got its name since a handle was opened, or was at the start, is not shown: new entries come last, so a
+program that renames, or makes a name for, each one that it reads would never reach the end. btrfs does the same. (A
+renamed entry can't keep its cookie: two that swap names in one commit would be rows that can't be replayed one by one,
+since a cookie is unique.)
 """
 
 from __future__ import annotations

@@ -59,12 +59,8 @@ class Rename:
     def _move(self, old: Place, moved: Inode, new: Place) -> None:
         self._not_into_itself(moved, old.parent, new.parent)
         now = self._core.clock.wall_ns()
-        if old.parent == new.parent:
-            # Where it was: who reads the directory meanwhile sees it once, and reaches the end.
-            self._core.names.rename_entry(old.parent, old.name, new.name)
-        else:
-            self._core.names.unlink(old.parent, old.name)
-            self._core.names.link(new.parent, new.name, moved.ino)
+        self._core.names.unlink(old.parent, old.name)
+        self._core.names.link(new.parent, new.name, moved.ino)
         self._arrived(moved, old.parent, new.parent, now)
         self._touch_both(old, new, now)
 

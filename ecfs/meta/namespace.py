@@ -121,14 +121,6 @@ class Namespace:
         """Greater than that of every entry there is."""
         return self._counters["next_cookie"]
 
-    def rename_entry(self, parent: int, name: bytes, new_name: bytes) -> None:
-        """Another name in the same directory, under the old cookie; the name must be free."""
-        row = self._store.one("SELECT ino, cookie FROM dirent WHERE parent = ? AND name = ?", parent, name)
-        if row is None:
-            raise KeyError(f"no entry {name!r} in directory {parent}")
-        self._store.run("DELETE FROM dirent WHERE parent = ? AND name = ?", parent, name)
-        self._store.run("INSERT INTO dirent VALUES (?, ?, ?, ?)", parent, new_name, *row)
-
     def unlink(self, parent: int, name: bytes, ino: int | None = None) -> int:
         """Removes an entry and returns the inode it named; `ino` if the caller has just looked that up."""
         if ino is None:

@@ -169,6 +169,7 @@ async def test_a_system_without_threads_for_a_while(here: Path, monkeypatch: pyt
 
 def test_ctrl_c_in_the_middle_of_a_commit(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may come while any task runs: in the engine's it ended that, and the last commit waited for ever."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell began with &
     really_freeze = Committer.freeze
 
     def freeze(self: Committer, *, pins: bool) -> Commit:
@@ -177,6 +178,9 @@ def test_ctrl_c_in_the_middle_of_a_commit(here: Path, monkeypatch: pytest.Monkey
         return really_freeze(self, pins=pins)
 
     monkeypatch.setattr(Committer, "freeze", freeze)
-    assert main(["scrub", "drives"]) == 130
+    try:
+        assert main(["scrub", "drives"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert Committer.freeze is really_freeze
     assert main(["scrub", "drives"]) == 0

@@ -96,13 +96,6 @@ async def test_who_renames_or_makes_a_name_for_each_one_it_reads_reaches_the_end
     assert len(listing(world, fh)) == (52 if change == "rename" else 102), "rewound, it shows what is there now"
 
 
-async def test_a_name_that_was_renamed_before_it_was_read_is_shown(world: World) -> None:
-    fh = await filled(world, 50)
-    position = listing(world, fh, 0, 10)[-1][0]
-    await world.fs.renaming.rename(Place(ROOT_INO, b"0030"), Place(ROOT_INO, b"new"))
-    assert b"new" in [name for _, name in listing(world, fh, position)]
-
-
 async def test_a_position_in_a_name_that_is_gone_still_works(world: World) -> None:
     fh = await filled(world, 10)
     position = listing(world, fh)[5][0]

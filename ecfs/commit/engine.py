@@ -409,5 +409,10 @@ class Engine:
             return False
         if self.pool.journal_bytes:
             self.db.freeze(self.db.patch_seq)
-            await self.checkpointer.write(self.committer.pin())
+            try:
+                await self.checkpointer.write(self.committer.pin())
+            except StalledError as error:
+                # Everything is committed, and the next opening reads the journal: who unmounts must not hear of a loss.
+                self.pool.members.note(None, "checkpoint-failed", str(error))
+                return not self._has_work()
         return True

@@ -208,3 +208,19 @@ async def test_r08_pruning_of_a_slow_drive_spares_the_one_that_replaces_it(
         await patient.until_whole()
         report = await patient.scrub()
         assert [finding for finding in report.findings if finding.kind == "journal"] == []
+
+
+async def test_a_last_checkpoint_that_finds_no_room_is_no_loss(
+    hospital: Hospital, autojump_clock: MockClock, full: set[int]
+) -> None:
+    """Whoever unmounted was told that the last changes could not be made durable; all of them were."""
+    async with hospital.open(clean=False) as patient:
+        await patient.write(7, data(600_000, 7))
+        full |= set(range(6))
+        await patient.write(8, data(20_000, 8), sync=False)
+        assert await patient.engine.close()
+        assert failures(patient) == 1
+    full.clear()
+    hospital.pool.crash()
+    async with hospital.open() as patient:
+        await patient.check()

@@ -88,6 +88,7 @@ async def store(volume: Volume) -> None:
     await VolumeTree(volume.fs).write("/file", pieces(), 0o644, None)  # type: ignore[arg-type]
 
 
+@pytest.mark.timeout(60)  # what hangs then is shielded
 @pytest.mark.parametrize("how", ["cancelled", "a task beside it fails"])
 async def test_whatever_ends_it_what_was_written_is_stored_first(here: Path, how: str) -> None:
     """The engine was cancelled with the rest: the last commit waited for it for ever, and a kill lost the data."""

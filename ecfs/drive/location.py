@@ -46,9 +46,16 @@ def locate(path: str) -> Location:
     descriptor = os.open(_nearest(path), os.O_PATH | os.O_CLOEXEC)
     try:
         mount = mount_of(descriptor)
-        return Location(_name(descriptor, mount.kind), mount.point, os.path.relpath(path, mount.point))
+        below = os.path.relpath(path, mount.point)
+        return Location(_name(descriptor, mount.kind), _text(mount.point), _text(below))
     finally:
         os.close(descriptor)
+
+
+def _text(path: str) -> str:
+    """As UTF-8 that can be sent and stored: a name in another encoding, behind a link, would end the commit that tells
+    of the drive, and the engine with it."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def is_network(path: str) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ecfs.drive import location
@@ -16,6 +17,7 @@ from ecfs.drive.base import Writer
 from ecfs.drive.local import LocalDrive
 from ecfs.drive.location import is_network, locate
 from ecfs.errors import DriveFullError, DriveLockedError, DriveUnreachableError, UsageError
+from ecfs.journal.create import location_json
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 
@@ -148,6 +150,16 @@ def test_location_of_a_directory_is_below_its_mount_point() -> None:
     assert locate("/proc").below == "."
     assert (locate("/proc").mount_point, locate("/proc/sys/kernel").below) == ("/proc", "sys/kernel")
     assert locate("/proc").filesystem.startswith("proc:")
+
+
+def test_a_location_can_be_stored_whatever_its_name(tmp_path: Path) -> None:
+    """The link to it may be plain, and the directory have a name in Latin-1."""
+    place = os.fsencode(tmp_path) + b"/Stra\xdfe"
+    os.mkdir(place)
+    (tmp_path / "link").symlink_to(os.fsdecode(place))
+    found = locate(str(tmp_path / "link"))
+    assert found.below.endswith(r"/Stra\xdfe")
+    assert msgspec.json.encode(location_json(found))
 
 
 def test_location_of_something_deleted_is_that_of_its_nearest_ancestor(tmp_path: Path) -> None:

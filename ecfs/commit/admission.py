@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ecfs.commit.space import CHECKPOINTS, Usable
+from ecfs.commit.space import CHECKPOINTS, Usable, journal_limit
 from ecfs.errors import NotEnoughDrivesError, PoolFullError, StalledError
 
 if TYPE_CHECKING:
@@ -54,8 +54,13 @@ class Admission:
             engine.dirty.total + size > settings.dirty_limit
             or engine.sealed.bytes > settings.sealed_limit
             or engine.db.changes > 2 * settings.commit_rows
-            or engine.db.patchset_estimate() > 2 * settings.commit_bytes
+            or self._is_patchset_large()
         ) and engine.in_memory() + engine.db.changes > 0
+
+    def _is_patchset_large(self) -> bool:
+        """More than a commit should take, and than the journal bears. Large drives bear more: nobody waits so soon."""
+        size = self._engine.db.patchset_estimate()
+        return size > 2 * self._pool.settings.commit_bytes and size > journal_limit(self._pool) // 4
 
     async def _find_room(self, size: int, metadata: int) -> None:
         keeper = self._engine.space_keeper

@@ -216,13 +216,13 @@ async def test_r17_a_commit_waits_for_the_bytes_of_metadata(pool: MemoryPool, au
     async with pool.engine() as engine:
         await make_file(engine)
         most = 0
-        for number in range(100):
+        for number in range(400):
             await engine.admit(0)
             with engine.db.atomic():
                 engine.db.names.set_xattr(INO, b"user.%d" % number, data(STRIPE))
             engine.changed()
             most = max(most, engine.db.patchset_estimate())
-        assert most < 3 * engine.pool.settings.commit_bytes
+        assert most < engine.pool.settings.journal_limit // 4 + MIB
 
 
 async def test_a_small_pool_full_of_attributes_can_be_emptied(tmp_path: Path, autojump_clock: object) -> None:

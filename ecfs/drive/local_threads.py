@@ -66,10 +66,7 @@ class Threads:
                 self._waiting.append(call)
                 return call
             self._free -= 1
-        try:
-            trio.lowlevel.start_thread_soon(partial(self._work, call), _nothing)
-        except RuntimeError:
-            self._fail(call)
+        _in_thread(partial(self._work, call), partial(self._fail, call))
         return call
 
     def line_up(self, work: Callable[[], T], gathering: Gathering) -> Call[T]:
@@ -94,10 +91,8 @@ class Threads:
         call.execute()
         waiting = self._next()
         if waiting is not None:
-            try:
-                trio.lowlevel.start_thread_soon(partial(self._work, waiting), _nothing)
-            except RuntimeError:
-                self._work(waiting)
+            work = partial(self._work, waiting)
+            _in_thread(work, work)
 
     def _fail(self, call: Call[Any] | None) -> None:
         """The system has no thread to give, for a moment perhaps. Only these calls are to fail: as a RuntimeError that
@@ -205,12 +200,17 @@ def _nothing(_: object) -> None:
     """start_thread_soon wants to be told where results go."""
 
 
-def _soon(work: Callable[[], object]) -> None:
-    """In a thread; here where none is to be had: it only lets something go, and nobody could handle an error."""
+def _in_thread(work: Callable[[], object], otherwise: Callable[[], object]) -> None:
+    """otherwise: called here where no thread is to be had."""
     try:
         trio.lowlevel.start_thread_soon(work, _nothing)
     except RuntimeError:
-        work()
+        otherwise()
+
+
+def _soon(work: Callable[[], object]) -> None:
+    """In a thread; here where none is to be had: it only lets something go, and nobody could handle an error."""
+    _in_thread(work, work)
 
 
 def _already_done() -> NoReturn:

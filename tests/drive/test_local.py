@@ -302,16 +302,17 @@ async def test_a_replace_that_could_not_rename_fails_the_next_sync(
         await drive.sync()
 
 
-async def test_a_put_that_was_given_up_and_fails_late_leaves_its_replacement(
-    drive: LocalDrive, monkeypatch: pytest.MonkeyPatch
+async def given_up_and_put_again(
+    drive: LocalDrive, monkeypatch: pytest.MonkeyPatch, *, late_error: OSError | None = None
 ) -> None:
-    """It took its name away, which by then led to the second try: synced, and counted."""
+    """The second try is synced before the first one ends, with an error if one is given."""
     first, go_on = iter([True]), threading.Event()
 
     def write(*args: Any) -> None:
         if next(first, False):
             go_on.wait(30)
-            raise OSError(errno.EIO, "late")
+            if late_error is not None:
+                raise late_error
         write_all(*args)
 
     monkeypatch.setattr(local_puts, "write_all", write)
@@ -322,6 +323,13 @@ async def test_a_put_that_was_given_up_and_fails_late_leaves_its_replacement(
     go_on.set()
     while drive.abandoned:
         await trio.sleep(0.01)
+
+
+async def test_a_put_that_was_given_up_and_fails_late_leaves_its_replacement(
+    drive: LocalDrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took its name away, which by then led to the second try: synced, and counted."""
+    await given_up_and_put_again(drive, monkeypatch, late_error=OSError(errno.EIO, "late"))
     assert await drive.get(KEY) == b"data"
 
 
@@ -329,22 +337,7 @@ async def test_a_put_that_was_given_up_and_ends_late_fails_no_later_sync(
     drive: LocalDrive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its file has no name any more: a sync that looked for it would void all the others, and take the drive out."""
-    calls, go_on = list[int](), threading.Event()
-
-    def write(*args: Any) -> None:
-        calls.append(1)
-        if len(calls) == 1:
-            go_on.wait(10)
-        write_all(*args)
-
-    monkeypatch.setattr(local_puts, "write_all", write)
-    with trio.move_on_after(0.3):
-        await drive.put(KEY, [b"data"])
-    await drive.put(KEY, [b"data"], replace=True)
-    await drive.sync()
-    go_on.set()
-    while drive.abandoned:
-        await trio.sleep(0.01)
+    await given_up_and_put_again(drive, monkeypatch)
     await drive.put(key(1), [b"other"])
     await drive.sync()
     assert await drive.get(KEY) == b"data"

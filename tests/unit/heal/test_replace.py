@@ -16,7 +16,7 @@ from ecfs.errors import EcfsError, RefusedError
 from ecfs.heal.replace import stored_replacement
 from ecfs.heal.report import ScrubProgress
 from ecfs.shard import shard_key
-from tests.unit.heal.conftest import Hospital, data
+from tests.unit.heal.conftest import Hospital, Patient, data
 
 
 @pytest.mark.parametrize("alive", [True, False])
@@ -255,6 +255,19 @@ async def test_a_scrub_that_runs_is_given_up_when_the_pool_closes(hospital: Hosp
         assert await patient.engine.close()
 
 
+async def killed_replacement(patient: Patient, *, checked: int) -> None:
+    """Of drive 3, in a pool of 100 stripes, when so many shards of the new one were checked."""
+    for ino in range(7, 107):
+        await patient.write(ino, data(20_000, ino))
+    with trio.CancelScope() as kill:
+
+        def killed(progress: ScrubProgress) -> None:
+            if progress.checked >= checked:
+                kill.cancel()
+
+        await patient.healer.replace(3, "memory:new", killed)
+
+
 async def test_a_replacement_that_was_killed_goes_on(
     hospital: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,15 +275,7 @@ async def test_a_replacement_that_was_killed_goes_on(
     monkeypatch.setattr("ecfs.heal.replace.SAVE_S", 0.0)
     hospital.spare["new"] = MemoryStore()
     async with hospital.open(clean=False) as patient:
-        for ino in range(7, 107):
-            await patient.write(ino, data(20_000, ino))
-        with trio.CancelScope() as kill:
-
-            def killed(progress: ScrubProgress) -> None:
-                if progress.checked >= 40:
-                    kill.cancel()
-
-            await patient.healer.replace(3, "memory:new", killed)
+        await killed_replacement(patient, checked=40)
         assert patient.engine.pool.members[3].url == "memory:3"
     hospital.spare["new"].crash()
     async with hospital.open() as patient:
@@ -308,15 +313,7 @@ async def test_a_new_drive_that_lost_shards_before_its_replacement_goes_on(
     monkeypatch.setattr("ecfs.heal.replace.SAVE_S", 0.0)
     store = hospital.spare["new"] = MemoryStore()
     async with hospital.open(clean=False) as patient:
-        for ino in range(7, 107):
-            await patient.write(ino, data(20_000, ino))
-        with trio.CancelScope() as kill:
-
-            def killed(progress: ScrubProgress) -> None:
-                if progress.checked >= 70:
-                    kill.cancel()
-
-            await patient.healer.replace(3, "memory:new", killed)
+        await killed_replacement(patient, checked=70)
     shards = sorted(key for key in store.names if key.startswith("s/"))
     assert len(shards) > 60
     for key in shards[::2]:

@@ -187,11 +187,15 @@ class Drive(ABC):
         """True if nothing is there or only what a fresh disk has (dotfiles, lost+found): `create` may use it."""
 
     @abstractmethod
-    async def create(self, blobs: Mapping[str, bytes]) -> None:
+    async def create(self, blobs: Mapping[str, bytes], *, filesystem: str = "") -> None:
         """Turn a vacant place into a drive holding `blobs`, then attach it exclusively. All or nothing.
 
         Built under a temporary name and renamed where the place does not exist yet, so that a racing
         ``rm -rf`` of the old directory can't eat the new one (R22). Raises DriveWrongError if not vacant.
+
+        filesystem: if given, where the place must lie, as `location` names it. Asked of what is written to, and not
+        before it: a disk may be unmounted in any instant, and what is made on the one beneath is gone from sight as
+        soon as it is mounted again (R10). Raises DriveWrongError. Without meaning where `location` is None.
         """
 
     @abstractmethod

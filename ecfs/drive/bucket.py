@@ -146,7 +146,7 @@ class BucketDrive(Drive):
         leftovers = BLOB_NAMES - {IDENTITY} | {f"log/{0:016x}"}
         return all(name in leftovers or name.startswith(TEST) for name in found)
 
-    async def create(self, blobs: Mapping[str, bytes]) -> None:
+    async def create(self, blobs: Mapping[str, bytes], *, filesystem: str = "") -> None:
         blobs = check_blobs(blobs)
         await self.close()
         self._take(await self._at_place(lambda: self._build(blobs)), exclusive=True)

@@ -142,18 +142,19 @@ class LocalDrive(Drive):
     async def is_vacant(self) -> bool:
         return await self._at_place(lambda: local_create.is_vacant(self._path))
 
-    async def create(self, blobs: Mapping[str, bytes]) -> None:
+    async def create(self, blobs: Mapping[str, bytes], *, filesystem: str = "") -> None:
         blobs = check_blobs(blobs)
         await self.close()
-        self._take(await self._at_place(lambda: self._build(blobs), _let_go), exclusive=True)
+        self._take(await self._at_place(lambda: self._build(blobs, filesystem), _let_go), exclusive=True)
         self._writer = None  # the new drive is promised to nobody
         # What was given up may still write, but into the directory that it holds: in this one every name is new. A node
         # keeps its drive while its directory is deleted and made again, and could otherwise never be joined.
         self._segments = Segments()
 
-    def _build(self, blobs: Mapping[str, bytes]) -> Root:
+    def _build(self, blobs: Mapping[str, bytes], filesystem: str) -> Root:
         self._refuse_network()
-        return local_create.build(self._path, blobs, self._token, lock_required=not self._shared)
+        demands = local_create.Demands(lock=not self._shared, filesystem=filesystem)
+        return local_create.build(self._path, blobs, self._token, demands)
 
     def _refuse_network(self) -> None:
         if not self._shared and (kind := is_network(self._path)):

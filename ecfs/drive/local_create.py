@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import islice
 
 from ecfs.drive.base import BLOB_NAMES
@@ -33,6 +34,7 @@ from ecfs.drive.held import (
 from ecfs.drive.local_listing import LAYOUT, is_scenery
 from ecfs.drive.local_lock import NOTE, sign, take_lock
 from ecfs.drive.local_root import JOINING, Root, Token
+from ecfs.drive.location import filesystem_of
 from ecfs.errors import DriveError, DriveLockedError, DriveUnreachableError, DriveWrongError
 
 IDENTITY = "identity"
@@ -76,7 +78,20 @@ def _has_entries(name: str, root: int) -> bool:
         os.close(directory)
 
 
-def build(path: str, blobs: Mapping[str, bytes], token: Token, *, lock_required: bool) -> Root:
+@dataclass(frozen=True)
+class Demands:
+    """lock: must the directory be locked? filesystem: where it must lie, "" for anywhere (see `Drive.create`)."""
+
+    lock: bool
+    filesystem: str = ""
+
+    def check(self, descriptor: int, path: str) -> None:
+        """Raise DriveWrongError unless the directory that is about to be written to lies where it must."""
+        if self.filesystem and (found := filesystem_of(descriptor)) != self.filesystem:
+            raise DriveWrongError(f"{path} now lies on {found}, not on {self.filesystem}: mount its disk")
+
+
+def build(path: str, blobs: Mapping[str, bytes], token: Token, demands: Demands) -> Root:
     """Make the drive and return it open and locked. Raises DriveWrongError if the place is not vacant."""
     target = os.path.realpath(path)
     if not is_vacant(target):
@@ -85,9 +100,9 @@ def build(path: str, blobs: Mapping[str, bytes], token: Token, *, lock_required:
         raise DriveUnreachableError(f"{os.path.dirname(target)} does not exist: make it, or mount what belongs there")
     root = None
     if _can_be_renamed_over(target):
-        root = _build_beside(path, target, blobs, token, lock_required=lock_required)
+        root = _build_beside(path, target, blobs, token, demands)
     if root is None:
-        root = _build_in_place(path, blobs, token, lock_required=lock_required)
+        root = _build_in_place(path, blobs, token, demands)
     return root
 
 
@@ -101,19 +116,18 @@ def _can_be_renamed_over(target: str) -> bool:
 # ---- beside the place, then renamed ---------------------------------------------------------------------------------
 
 
-def _build_beside(
-    path: str, target: str, blobs: Mapping[str, bytes], token: Token, *, lock_required: bool
-) -> Root | None:
+def _build_beside(path: str, target: str, blobs: Mapping[str, bytes], token: Token, demands: Demands) -> Root | None:
     """None if the place exists and can only be built in."""
     parent = open_directory(os.path.dirname(target))
     name = os.path.basename(target)
     building = f"{name}.joining-{token(8).hex()}"
     try:
+        demands.check(parent, path)
         _remove_stale(name, parent)
         make_directory(building, parent)
         root = Root(path, held_descriptor(open_directory(building, parent)), token)
         try:
-            _fill(root, blobs, lock_required=lock_required)
+            _fill(root, blobs, demands)
             os.rename(building, name, src_dir_fd=parent, dst_dir_fd=parent)
             os.fsync(parent)
             root.check()
@@ -134,9 +148,9 @@ def _build_beside(
         os.close(parent)
 
 
-def _fill(root: Root, blobs: Mapping[str, bytes], *, lock_required: bool) -> None:
+def _fill(root: Root, blobs: Mapping[str, bytes], demands: Demands) -> None:
     """Layout and blobs of a directory that has no name yet: no order matters, all is synced before the rename."""
-    take_lock(root, required=lock_required)
+    take_lock(root, required=demands.lock)
     with root.directory.use() as directory:
         for name in LAYOUT:
             make_directory(name, directory)
@@ -174,11 +188,12 @@ def _no_token(size: int) -> bytes:
 # ---- in place -------------------------------------------------------------------------------------------------------
 
 
-def _build_in_place(path: str, blobs: Mapping[str, bytes], token: Token, *, lock_required: bool) -> Root:
+def _build_in_place(path: str, blobs: Mapping[str, bytes], token: Token, demands: Demands) -> Root:
     root = Root.open(path, token)
     try:
-        take_lock(root, required=lock_required)
+        take_lock(root, required=demands.lock)
         with root.directory.use() as directory:
+            demands.check(directory, path)
             if not _is_vacant(directory):  # judged again, now that nobody else can build here
                 raise DriveWrongError(f"{path} is not empty: a new drive needs an empty or missing directory")
             os.fchmod(directory, MODE_DIRECTORY)

@@ -52,6 +52,11 @@ def locate(path: str) -> Location:
         os.close(descriptor)
 
 
+def filesystem_of(descriptor: int) -> str:
+    """`Location.filesystem` of an open file or directory."""
+    return _name(descriptor, mount_of(descriptor).kind)
+
+
 def _text(path: str) -> str:
     """As UTF-8 that can be sent and stored: a name in another encoding, behind a link, would end the commit that tells
     of the drive, and the engine with it."""

@@ -131,7 +131,7 @@ class MemoryDrive(Drive):
             self._demand_reachable()
         return not self.store.names
 
-    async def create(self, blobs: Mapping[str, bytes]) -> None:
+    async def create(self, blobs: Mapping[str, bytes], *, filesystem: str = "") -> None:
         blobs = check_blobs(blobs)
         await self.close()
         await self._begin("create")
@@ -139,6 +139,8 @@ class MemoryDrive(Drive):
             self._demand_reachable()
             if self.store.names:
                 raise DriveWrongError("is not empty: a new drive needs an empty place")
+            if filesystem and self.store.location and self.store.location.filesystem != filesystem:
+                raise DriveWrongError(f"lies on {self.store.location.filesystem}, not on {filesystem}")
             self.store.demand(sum(map(len, blobs.values())))
         self.store.clear()
         self.store.exists = True

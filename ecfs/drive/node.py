@@ -146,10 +146,11 @@ class NodeDrive(Drive):
     async def is_vacant(self) -> bool:
         return bool((await self._ask("IsVacant", pb.IsVacantRequest())).vacant)
 
-    async def create(self, blobs: Mapping[str, bytes]) -> None:
+    async def create(self, blobs: Mapping[str, bytes], *, filesystem: str = "") -> None:
         blobs = check_blobs(blobs)
         await self.close()
-        request = pb.CreateRequest(blobs=blobs, client=self._client, holder=holder_text(sys.argv))
+        holder = holder_text(sys.argv)
+        request = pb.CreateRequest(blobs=blobs, client=self._client, holder=holder, filesystem=filesystem)
         if request.ByteSize() > CHUNK:
             raise UsageError(f"the blobs of a new drive have {CHUNK} bytes at most")
         self._writer = None  # the new drive is promised to nobody

@@ -54,8 +54,8 @@ class DriveWrapper(Drive):
     async def is_vacant(self) -> bool:
         return await self.around("is_vacant", None, self.inner.is_vacant)
 
-    async def create(self, blobs: Mapping[str, bytes]) -> None:
-        await self.around("create", None, lambda: self.inner.create(blobs))
+    async def create(self, blobs: Mapping[str, bytes], *, filesystem: str = "") -> None:
+        await self.around("create", None, lambda: self.inner.create(blobs, filesystem=filesystem))
 
     async def location(self) -> Location | None:
         return await self.around("location", None, self.inner.location)

@@ -36,11 +36,15 @@ class Joiner:
         ours = pool.identity_for(pool.members[slot], JOINING)
         return structs.replace(ours, drive_id=drive_id or pool.clock.token(16).hex())
 
-    async def create(self, slot: int, drive: Drive) -> Arrival:
-        """A fresh joining drive on a vacant place. Raises DriveError with nothing changed."""
+    async def create(self, slot: int, drive: Drive, *, filesystem: str = "") -> Arrival:
+        """A fresh joining drive on a vacant place, where given only on that file system.
+
+        Raises DriveError with nothing changed.
+        """
         identity = self.identity(slot)
         drive.slot = slot
-        await drive.create({"identity": encode_identity(identity), RESCUE: rescue_program()})
+        blobs = {"identity": encode_identity(identity), RESCUE: rescue_program()}
+        await drive.create(blobs, filesystem=filesystem)
         return Arrival(slot, drive, identity.drive_id, tape=slot + NEWCOMER, fresh=True)
 
     def resume(self, slot: int, drive: Drive, identity: Identity) -> Arrival:
@@ -92,6 +96,10 @@ class Joiner:
 
     # ---- R10: may a drive be made here? -----------------------------------------------------------------
 
+    def filesystem(self, slot: int) -> str:
+        """Where the drive of a slot lay when it was last in the pool; "" if that has no meaning."""
+        return str(self._ctx.pool.members[slot].location.get("filesystem", ""))
+
     async def why_not(self, slot: int, drive: Drive, *, leftovers: bool = False) -> str:
         """Why the deleted drive of a slot may not be recreated at its place, with what to do; "" if it may.
 
@@ -108,7 +116,7 @@ class Joiner:
             vacant = await Impatient(drive).is_vacant()
         except DriveError as error:
             return f"its place can't be looked at: {error.args[0]}"
-        recorded = member.location.get("filesystem", "")
+        recorded = self.filesystem(slot)
         if recorded and (here is None or here.filesystem != recorded):
             where = member.location.get("mount_point", "")
             now = "nothing" if here is None else f"{here.filesystem} mounted at {here.mount_point}"

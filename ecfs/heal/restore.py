@@ -72,7 +72,9 @@ class Restorer:
         await drive.close()
         if why := await self._joiner.why_not(slot, drive):
             return f"{drive.url} is gone and was not recreated: {why}"
-        await self._joiner.join(await self._joiner.create(slot, drive))
+        # Nobody asked for this drive, so it is made nowhere but where the lost one lay: a look may be old at once.
+        arrival = await self._joiner.create(slot, drive, filesystem=self._joiner.filesystem(slot))
+        await self._joiner.join(arrival)
         return ""
 
     async def _resume(self, slot: int, drive: Drive, identity: Identity) -> str | None:

@@ -114,7 +114,7 @@ class Served:
             if not await self.drive.is_vacant():
                 raise DriveWrongError(f"{self.drive.url} is not empty: a new drive needs an empty or missing directory")
             self._attachment = b""
-            await self.drive.create(dict(request.blobs))
+            await self.drive.create(dict(request.blobs), filesystem=request.filesystem)
             await self._know()
             return self._attached(), self._take(request.client, request.holder)
 

@@ -71,7 +71,7 @@ class IsVacantReply(_message.Message):
     def __init__(self, vacant: _Optional[bool] = ...) -> None: ...
 
 class CreateRequest(_message.Message):
-    __slots__ = ("blobs", "client", "holder")
+    __slots__ = ("blobs", "client", "holder", "filesystem")
     class BlobsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -82,10 +82,12 @@ class CreateRequest(_message.Message):
     BLOBS_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     HOLDER_FIELD_NUMBER: _ClassVar[int]
+    FILESYSTEM_FIELD_NUMBER: _ClassVar[int]
     blobs: _containers.ScalarMap[str, bytes]
     client: bytes
     holder: str
-    def __init__(self, blobs: _Optional[_Mapping[str, bytes]] = ..., client: _Optional[bytes] = ..., holder: _Optional[str] = ...) -> None: ...
+    filesystem: str
+    def __init__(self, blobs: _Optional[_Mapping[str, bytes]] = ..., client: _Optional[bytes] = ..., holder: _Optional[str] = ..., filesystem: _Optional[str] = ...) -> None: ...
 
 class LocationRequest(_message.Message):
     __slots__ = ()

@@ -42,6 +42,20 @@ async def test_create_refuses_a_place_that_is_not_vacant(place: Place, drive: Dr
     assert place.bytes_of("identity") == b"who"
 
 
+async def test_create_where_the_place_must_lie_and_nowhere_else(place: Place) -> None:
+    """R10: between a look at where a place lies and the making of its drive, its disk may be unmounted."""
+    drive = place.open()
+    here = await drive.location()
+    if here is None:
+        return  # a bucket lies where its URL says
+    with pytest.raises(DriveWrongError, match="not on another:disk"):
+        await drive.create({"identity": b"who"}, filesystem="another:disk")
+    assert await place.open().is_vacant()
+    await drive.create({"identity": b"who"}, filesystem=here.filesystem)
+    await drive.alive()
+    await drive.close()
+
+
 async def test_create_needs_an_identity_or_the_drive_would_count_as_deleted(place: Place) -> None:
     with pytest.raises(UsageError):
         await place.open().create({"superblock": b""})

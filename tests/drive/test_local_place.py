@@ -16,7 +16,7 @@ from ecfs.drive import location
 from ecfs.drive.base import Writer
 from ecfs.drive.local import LocalDrive
 from ecfs.drive.location import is_network, locate
-from ecfs.errors import DriveFullError, DriveLockedError, DriveUnreachableError, UsageError
+from ecfs.errors import DriveFullError, DriveLockedError, DriveUnreachableError, DriveWrongError, UsageError
 from ecfs.journal.create import location_json
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
@@ -184,6 +184,30 @@ def test_an_unmounted_disk_is_another_location(tmp_path: Path, name: str) -> Non
     outside = locate(str(point / "d0"))
     assert outside.filesystem != inside.filesystem
     assert outside.mount_point != inside.mount_point
+
+
+@pytest.mark.mount
+@needs_root
+@pytest.mark.parametrize("below", [".", "d0"])
+async def test_nothing_is_made_on_the_disk_beneath_one_that_is_unmounted_after_the_look(
+    tmp_path: Path, below: str
+) -> None:
+    """R10. At the mount point itself and below it, made in place and made beside and renamed."""
+    point = tmp_path / "disk"
+    drive = LocalDrive(point / below, slot=0)
+    with mounted(point, "-t", "tmpfs", "none"):
+        looked = await drive.location()
+        assert looked is not None
+        await drive.create({"identity": b"who"}, filesystem=looked.filesystem)
+        await drive.close()
+    with pytest.raises(DriveWrongError, match="mount its disk"):
+        await drive.create({"identity": b"who"}, filesystem=looked.filesystem)
+    assert os.listdir(tmp_path) == ["disk"]
+    assert os.listdir(point) == []
+    (point / ".keep").touch()
+    with pytest.raises(DriveWrongError, match="mount its disk"):
+        await drive.create({"identity": b"who"}, filesystem=looked.filesystem)
+    assert os.listdir(point) == [".keep"]
 
 
 @pytest.mark.mount

@@ -626,10 +626,10 @@ FAULTS = [
     ),
     # ---- where a drive may be made, what the kernel does not tell, ranges, stores, rescue (R10, R14, R18, R24, R25)
     Fault(
-        "R10 a missing directory is recreated wherever it would lie now",
-        "ecfs/heal/join.py",
-        "        if recorded and (here is None or here.filesystem != recorded):",
-        "        if False:",
+        "R10 a look at where a place lies is trusted when its drive is made",
+        "ecfs/heal/restore.py",
+        "filesystem=self._joiner.filesystem(slot)",
+        'filesystem=""',
         (*WRONG, "-k", "r10"),
     ),
     Fault(

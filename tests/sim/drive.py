@@ -184,8 +184,8 @@ class SimDrive(DriveWrapper):
     async def close(self) -> None:
         await self.inner.close()
 
-    async def create(self, blobs: Mapping[str, bytes]) -> None:
-        await self.meet(Call("create", None, partial(self.inner.create, blobs)))
+    async def create(self, blobs: Mapping[str, bytes], *, filesystem: str = "") -> None:
+        await self.meet(Call("create", None, partial(self.inner.create, blobs, filesystem=filesystem)))
 
     async def put(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
         data = b"".join(buffers)

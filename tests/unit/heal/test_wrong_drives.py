@@ -333,6 +333,33 @@ async def test_r10_the_empty_directory_of_an_unmounted_disk_is_not_filled(
         assert patient.states() == ["online"] * 6
 
 
+async def test_r10_a_disk_that_is_unmounted_just_after_the_look_is_not_missed(
+    located: Hospital, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seed 300056, mix broken: the drive was made on the disk beneath, and that was recorded as its place."""
+    store = located.pool.stores[4]
+    is_vacant = MemoryDrive.is_vacant
+
+    async def look_and_lose(drive: MemoryDrive) -> bool:
+        vacant = await is_vacant(drive)
+        if drive.store is store:
+            store.location = ELSEWHERE
+        return vacant
+
+    async with located.open() as patient:
+        await patient.write(7, data(900_000))
+        store.wipe()
+        monkeypatch.setattr(MemoryDrive, "is_vacant", look_and_lose)
+        report = await patient.scrub()
+        assert store.location == ELSEWHERE
+        assert report.exit_status == 1
+        assert not store.names
+        monkeypatch.undo()
+        store.location = HERE
+        assert (await patient.scrub()).exit_status == 0
+        assert patient.engine.pool.members[4].location["filesystem"] == HERE.filesystem
+
+
 async def test_r10_nothing_is_recreated_while_stripes_need_the_drive(
     hospital: Hospital, autojump_clock: MockClock
 ) -> None:

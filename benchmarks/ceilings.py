@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.contenders import LOST, Contender, Unsupported
 from benchmarks.drives import COUNT, MIB
-from benchmarks.shell import drop_caches
+from benchmarks.shell import drop_caches, warm_memory
 from benchmarks.workloads import BLOCK, SYNCED_WRITES, noise, opened, timed
 
 DATA = 4
@@ -72,6 +72,7 @@ class RawDrives(Contender):
                     os.pwrite(descriptor, data, 0)
                     os.fsync(descriptor)
 
+        warm_memory()
         with timed() as timer:
             self._all(work)
         return stripes * DATA / timer.seconds
@@ -81,6 +82,7 @@ class RawDrives(Contender):
         if not self._file(0, mib // DATA - 1).exists():
             self._write(mib)
         drop_caches()
+        warm_memory()
 
         def work(drive: int) -> None:
             for stripe in range(mib // DATA):
@@ -101,6 +103,7 @@ class RawDrives(Contender):
         if not self._file(kept[0], mib // DATA - 1).exists():
             self._write(mib)
         drop_caches()
+        warm_memory()
 
         def work(drive: int) -> None:
             for stripe in range(mib // DATA):

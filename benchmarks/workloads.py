@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.drives import MEMORY, MIB
 from benchmarks.rows import Turn, row
-from benchmarks.shell import drop_caches, run, settle
+from benchmarks.shell import drop_caches, run, settle, warm_memory
 
 BLOCK = 4096
 RANDOM_WRITES = 4096
@@ -56,6 +56,7 @@ def opened(path: Path, flags: int) -> Iterator[int]:
 def write_file(path: Path, mib: int) -> float:
     """MiB/s, fsync included, in pieces of 1 MiB."""
     data = memoryview(noise(8 * MIB))
+    warm_memory()
     with timed() as timer, opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
         for number in range(mib):
             start = number % 8 * MIB
@@ -67,6 +68,7 @@ def write_file(path: Path, mib: int) -> float:
 def read_file(path: Path) -> float:
     """MiB/s in pieces of 1 MiB, nothing cached in the kernel."""
     drop_caches()
+    warm_memory()
     total, buffer = 0, bytearray(MIB)
     with timed() as timer, opened(path, os.O_RDONLY) as descriptor:
         while count := os.readv(descriptor, [buffer]):

@@ -173,7 +173,7 @@ def small_delete(turn: Turn) -> float:
 
 
 @functools.cache
-def _archive() -> tuple[Path, int]:
+def archive() -> tuple[Path, int]:
     """A tar of Python's standard library, and how many entries it has."""
     path = MEMORY / f"ecfs-bench-{os.getuid()}.tar"
     library = sysconfig.get_paths()["stdlib"]
@@ -184,7 +184,7 @@ def _archive() -> tuple[Path, int]:
 
 @row("entries/s")
 def untar(turn: Turn) -> float:
-    path, entries = _archive()
+    path, entries = archive()
     tree = turn.root / "tree"
     tree.mkdir()
     with timed() as timer:

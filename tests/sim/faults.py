@@ -218,7 +218,8 @@ async def lied(drive: SimDrive, call: Call[Any]) -> Any:
     try:
         return await call.go()
     finally:
-        drive.store.lies -= 1
+        # Not below: who calmed the world meanwhile has ended all lies, and a drive at -1 would never sync anything again.
+        drive.store.lies = max(0, drive.store.lies - 1)
 
 
 def _file(drive: SimDrive, call: Call[Any]) -> File | None:

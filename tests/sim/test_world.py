@@ -145,6 +145,19 @@ async def test_a_drive_that_lies_about_sync_loses_it_in_a_crash() -> None:
     assert KEY not in drive.store.names
 
 
+async def test_a_drive_that_was_calmed_while_it_lied_is_honest() -> None:
+    drive = await drive_with("lied", "sync")
+    done = drive.inner.sync
+
+    async def calmed() -> None:
+        drive.store.lies = 0
+        await done()
+
+    drive.inner.sync = calmed  # type: ignore[method-assign]
+    await drive.sync()
+    assert drive.store.lies == 0
+
+
 async def test_what_a_killed_process_had_not_synced_no_later_sync_covers() -> None:
     first = await drive_with("", "none")
     await first.put(KEY, [b"data"])

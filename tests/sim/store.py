@@ -76,10 +76,13 @@ class SimStore(MemoryStore):
         self.pending = [change for change in self.pending if change.key != key]
 
     def demand_readable(self, key: str, ranges: Sequence[tuple[int, int]]) -> None:
-        """As a disk with a bad sector: whoever asks for that, too, gets nothing, and is not told where it is."""
+        """As a disk with a bad sector: whoever asks for that, too, gets nothing, and is not told where it is.
+
+        ranges: (offset, length), length -1 for all that is behind it.
+        """
         file = self.names.get(key)
         start, end = self.bad_sectors.get(file, (0, 0)) if file is not None else (0, 0)
-        if any(offset < end and offset + length > start for offset, length in ranges):
+        if any(offset < end and (length < 0 or offset + length > start) for offset, length in ranges):
             raise ShardCorruptError("can't be read: Input/output error", key=key)
 
     def confess(self) -> None:

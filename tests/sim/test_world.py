@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from ecfs.commit.committer import Committer
 from ecfs.drive.base import Drive, Writer
-from ecfs.errors import DriveError, FormatTooNewError
+from ecfs.errors import DriveError, FormatTooNewError, ShardCorruptError
 from ecfs.journal.record import parse_part
 from ecfs.journal.superblock import decode_superblock
 from ecfs.shard import verify_shard
@@ -143,6 +143,17 @@ async def test_a_drive_that_lies_about_sync_loses_it_in_a_crash() -> None:
     await drive.sync()
     drive.store.crash()
     assert KEY not in drive.store.names
+
+
+async def test_whoever_reads_to_the_end_meets_a_bad_sector_too() -> None:
+    drive = await drive_with("", "none")
+    await drive.put(KEY, [b"data" * 3000])
+    drive.store.bad_sectors[drive.store.names[KEY]] = (5000, 9096)
+    assert await drive.get(KEY, 0, 5000) == (b"data" * 3000)[:5000]
+    for offset, length in [(0, -1), (4999, 2), (9095, -1)]:
+        with pytest.raises(ShardCorruptError):
+            await drive.get(KEY, offset, length)
+    assert await drive.get(KEY, 9096) == (b"data" * 3000)[9096:]
 
 
 async def test_a_drive_that_was_calmed_while_it_lied_is_honest() -> None:

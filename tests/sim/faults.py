@@ -218,7 +218,7 @@ async def lied(drive: SimDrive, call: Call[Any]) -> Any:
     try:
         return await call.go()
     finally:
-        # Not below: who calmed the world meanwhile has ended all lies, and a drive at -1 would never sync anything again.
+        # Not below: who calmed the world meanwhile has ended all lies, and a drive at -1 never syncs anything again.
         drive.store.lies = max(0, drive.store.lies - 1)
 
 

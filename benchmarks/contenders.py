@@ -237,6 +237,13 @@ class EmptyWaiting(Empty):
     options = ("nopoll",)
 
 
+class EmptyWithAttributes(Empty):
+    """The same for a file system that knows extended attributes: the kernel asks for them, once per created file."""
+
+    name = "xattr empty handler"
+    options = ("xattrs",)
+
+
 @dataclass(frozen=True)
 class Checkout:
     """An ecfs to measure. python: its interpreter; tree: its sources."""
@@ -342,6 +349,7 @@ def _free_port() -> int:
 
 
 ALL: dict[str, type[Contender]] = {
-    kind.name.split()[0]: kind for kind in (Ecfs, Bindfs, ZfsFuse, Btrfs, Mergerfs, Xfs, Empty, EmptyWaiting)
+    kind.name.split()[0]: kind
+    for kind in (Ecfs, Bindfs, ZfsFuse, Btrfs, Mergerfs, Xfs, Empty, EmptyWaiting, EmptyWithAttributes)
 }
 """By the first word of their names."""

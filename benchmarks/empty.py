@@ -2,7 +2,7 @@
 
 No byte is kept: reading gives zeros. What ecfs could reach if it had nothing to do.
 
-    python -m benchmarks.empty MOUNTPOINT [nopoll]
+    python -m benchmarks.empty MOUNTPOINT [nopoll] [xattrs]
 """
 
 from __future__ import annotations
@@ -124,6 +124,16 @@ class EmptyOperations(pyfuse3.Operations):
         return
 
 
+class WithAttributes(EmptyOperations):
+    """No file has extended attributes, and the kernel is told so each time; else it would never ask again."""
+
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        raise FUSEError(pyfuse3.ENOATTR)
+
+    async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
+        return ()
+
+
 def _attributes(ino: int, mode: int) -> EntryAttributes:
     answer = EntryAttributes()
     answer.st_ino = ino
@@ -141,7 +151,8 @@ async def _serve(point: str) -> None:
 
 def main() -> None:
     point = os.path.abspath(sys.argv[1])
-    pyfuse3.init(EmptyOperations(), point, {"fsname=empty", "default_permissions"})
+    operations = WithAttributes() if "xattrs" in sys.argv else EmptyOperations()
+    pyfuse3.init(operations, point, {"fsname=empty", "default_permissions"})
     if "nopoll" not in sys.argv:
         pyfuse3.trio = stand_in()  # type: ignore[attr-defined]
     try:

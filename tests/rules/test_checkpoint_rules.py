@@ -203,6 +203,22 @@ async def test_r23_full_is_enospc_before_any_shard_and_deleting_makes_room(
         assert await engine.read(9, 100_000, 100_000) == data(100_000, 9)
 
 
+async def test_r23_a_part_of_each_drive_is_kept_back_from_new_data(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """For deletes, checkpoints and the compactor. The journal of what filled the pool may have taken some of it."""
+    pool = await small_pool(tmp_path, 12 * MIB)
+    for number, store in enumerate(pool.stores):
+        store.device = f"disk{number}"
+    async with pool.engine() as engine:
+        await make_file(engine, 9)
+        await engine.space_keeper.sample()
+        usable, left = engine.usable(), min(store.capacity - store.used for store in pool.stores)
+        assert usable.kept // 4 > MIB
+        assert usable.free + usable.kept <= 4 * left
+        await fill(engine, 8)
+        await engine.sync()
+        assert min(store.capacity - store.used for store in pool.stores) > usable.kept // 4 // 2
+
+
 async def test_r23_what_is_in_memory_is_promised_still_after_a_look_at_the_drives(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

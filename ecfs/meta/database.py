@@ -291,3 +291,5 @@ def _check_image(store: Store) -> None:
         there = {name for (name,) in store.all(f"SELECT name FROM {table} WHERE typeof(value) = 'integer'")}
         if lacking := sorted(set(names) - there):
             raise CorruptError(f"the checkpoint image lacks {', '.join(lacking)}")
+    if store.all("SELECT 1 FROM geometry WHERE (typeof(k), typeof(m)) IS NOT ('integer', 'integer') OR min(k, m) < 0"):
+        raise CorruptError("the checkpoint image has a geometry that is none")

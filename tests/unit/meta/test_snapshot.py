@@ -242,3 +242,18 @@ def test_an_image_that_lacks_a_number_is_refused(db, tmp_path, table, name, chan
     image.close()
     with pytest.raises(CorruptError, match=name):
         Database.load(tmp_path / "scratch", tmp_path / "image")
+
+
+@pytest.mark.parametrize("change", ["k = 'four'", "m = x'02'", "m = -1"])
+def test_an_image_whose_geometry_is_none_is_refused(db, tmp_path, change):
+    """Found by hostile bytes: every count of stripes would end in an error of Python's."""
+    db.freeze(1)
+    snapshot = db.snapshot()
+    (tmp_path / "scratch").mkdir()
+    snapshot.copy_to(tmp_path / "image")
+    snapshot.release()
+    with sqlite3.connect(tmp_path / "image") as image:
+        image.execute(f"UPDATE geometry SET {change}")
+    image.close()
+    with pytest.raises(CorruptError, match="geometry"):
+        Database.load(tmp_path / "scratch", tmp_path / "image")

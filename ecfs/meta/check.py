@@ -10,6 +10,7 @@ import stat
 import zlib
 from collections.abc import Iterator
 
+from ecfs.errors import CorruptError
 from ecfs.meta.database import Database
 from ecfs.meta.store import Row
 from ecfs.meta.types import ROOT_INO
@@ -32,11 +33,22 @@ def check_steps(db: Database, chunk: int = 2_000) -> Iterator[list[str]]:
     yield _totals(db)
 
 
-def _pages(db: Database, sql: str, chunk: int, first: int = 0) -> Iterator[list[Row]]:
-    """The rows of a query over (after, limit) that ascend by their first column, page by page."""
-    while rows := db.store.all(sql, first, chunk):
+def _pages(db: Database, sql: str, chunk: int, first: Row = (0,)) -> Iterator[list[Row]]:
+    """The rows of a query over (after…, limit) that ascend by as many columns as `first` has, page by page.
+
+    Raises CorruptError where they don't: in a damaged index one page may lead back to another, without an end.
+    """
+    while rows := db.store.all(sql, *first, chunk):
         yield rows
-        first = rows[-1][0]
+        last = rows[-1][: len(first)]
+        if _order(last) <= _order(first):
+            raise CorruptError("the metadata database is damaged (an index does not ascend)")
+        first = last
+
+
+def _order(values: Row) -> list[tuple[int, object]]:
+    """To be compared as SQLite does: numbers come before text, text before bytes."""
+    return [(0 if isinstance(value, int | float) else 1 if isinstance(value, str) else 2, value) for value in values]
 
 
 def _are_numbers(*values: object) -> bool:
@@ -52,7 +64,7 @@ def _sources(db: Database, chunk: int) -> Iterator[list[str]]:
     sql = """SELECT source, sum(length), max(source_offset + length),
         (SELECT s.length FROM stripe s WHERE s.id = source), (SELECT length(data) FROM inline WHERE id = -source)
         FROM extent WHERE source > ? GROUP BY source ORDER BY source LIMIT ?"""
-    for rows in _pages(db, sql, chunk, _FIRST):
+    for rows in _pages(db, sql, chunk, (_FIRST,)):
         newest = _newest_judged(db)
         yield [finding for row in rows for finding in _source(db, newest, row)]
 
@@ -187,12 +199,10 @@ def _entries(db: Database, chunk: int) -> Iterator[list[str]]:
     sql = f"""SELECT d.parent, d.name, d.ino, i.ino, p.mode & {0o170000}
         FROM dirent d LEFT JOIN inode i ON i.ino = d.ino LEFT JOIN inode p ON p.ino = d.parent
         WHERE (d.parent, d.name) > (?, ?) ORDER BY d.parent, d.name LIMIT ?"""
-    parent, name = _FIRST, b""
-    while rows := db.store.all(sql, parent, name, chunk):
+    for rows in _pages(db, sql, chunk, (_FIRST, b"")):
         yield [f"entry {row[1]!r} of directory {row[0]}: no inode {row[2]}" for row in rows if row[3] is None] + [
             f"entry {row[1]!r}: {row[0]} is no directory" for row in rows if row[4] != stat.S_IFDIR
         ]
-        parent, name = rows[-1][:2]
 
 
 def _belongings(db: Database, chunk: int) -> Iterator[list[str]]:

@@ -118,6 +118,13 @@ def seq_read_cold(turn: Turn, batch: int) -> int:
     return turn.mib
 
 
+def rebuild(turn: Turn, batch: int) -> int:
+    """Drives lost, noticed and made again, with the scrub that does it."""
+    turn.contender.lose_two()
+    turn.contender.rebuild()
+    return turn.mib // 2
+
+
 ACTIVITIES: dict[str, Activity] = {
     "append_fsync": append_fsync,
     "rand_write_4k_fsync": rand_write_4k_fsync,
@@ -128,6 +135,7 @@ ACTIVITIES: dict[str, Activity] = {
     "untar": untar,
     "seq_write": seq_write,
     "seq_read_cold": seq_read_cold,
+    "rebuild": rebuild,
 }
 
 

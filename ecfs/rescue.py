@@ -134,6 +134,9 @@ def rebuild(k: int, runs: Mapping[int, bytes], wanted: Iterable[int]) -> dict[in
 
 SEALED = re.compile(rb"ecfs ([a-z]+) ([0-9]{1,4}) ([0-9a-f]{64})")
 MAX_BLOB = 16 << 20
+MAX_DRIVES = 32
+MAX_PAYLOAD = 1 << 28
+"""Bytes of a stripe, far above any: a bound against lengths that would fill the memory."""
 BLOCK = 65536
 DATA_OFFSET = 4096
 
@@ -224,8 +227,59 @@ def unseal(kind: str, data: bytes | None) -> dict[str, Any] | None:
         return None
     if number != 1:
         raise Refused(f"a drive's {kind} has format {number}: use the rescue.py that lies on that drive")
-    value = json.loads(rest)
+    try:
+        value = json.loads(rest.decode())
+    except (ValueError, RecursionError):  # a hash that is right proves no author: anybody can compute it
+        return None
     return value if isinstance(value, dict) else None
+
+
+def is_number(value: Any, least: int = 0, most: int = (1 << 63) - 1) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def is_hex(value: Any, digits: int) -> bool:
+    return isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{digits}}}", value) is not None
+
+
+def says_who(value: Mapping[str, Any]) -> bool:
+    """Whether it names a drive of a pool that can be."""
+    k: Any = value.get("k")
+    m: Any = value.get("m")
+    return (
+        is_hex(value.get("pool_id"), 32)
+        and isinstance(value.get("drive_id"), str)
+        and is_number(value.get("slot"), -MAX_DRIVES, MAX_DRIVES)
+        and is_number(k, 1, MAX_DRIVES)
+        and is_number(m, 1, MAX_DRIVES)
+        and m < k <= MAX_DRIVES - m
+    )
+
+
+def is_identity(value: Mapping[str, Any]) -> bool:
+    texts = isinstance(value.get("state"), str) and isinstance(value.get("nonce"), str)
+    return says_who(value) and texts and is_number(value.get("epoch"))
+
+
+def is_superblock(value: Mapping[str, Any]) -> bool:
+    written, checkpoints = value.get("written"), value.get("checkpoints")
+    if not says_who(value) or not isinstance(written, list) or not isinstance(checkpoints, list):
+        return False
+    return len(written) == 2 and all(map(is_number, written)) and all(map(_is_checkpoint, checkpoints))
+
+
+def _is_checkpoint(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("stripes"), list):
+        return False
+    numbers = all(is_number(value.get(name)) for name in ("epoch", "seq", "length"))
+    return numbers and is_hex(value.get("record"), 64) and all(map(_is_stripe, value["stripes"]))
+
+
+def _is_stripe(row: Any) -> bool:
+    """Whether a row is a stripe of a checkpoint: id, bytes of its payload, hash, slots."""
+    if not isinstance(row, list) or len(row) != 4:
+        return False
+    return is_number(row[0], 1 << 32) and is_number(row[1], 1, MAX_PAYLOAD) and is_hex(row[2], 64)
 
 
 def open_place(path: str) -> Drive:
@@ -245,7 +299,12 @@ def open_place(path: str) -> Drive:
 def identify(drive: Drive) -> bool:
     """Fill in who the drive is, from its identity or else from its superblock; False if neither can be read."""
     identity = unseal("identity", drive.read("identity", length=MAX_BLOB))
-    drive.superblock = superblock = unseal("superblock", drive.read("superblock", length=MAX_BLOB))
+    if identity is not None and not is_identity(identity):
+        identity = None
+    superblock = unseal("superblock", drive.read("superblock", length=MAX_BLOB))
+    if superblock is not None and not is_superblock(superblock):
+        superblock = None
+    drive.superblock = superblock
     source = identity or superblock
     if source is None:
         return False
@@ -325,6 +384,8 @@ def _one_pool(pool_id: str, drives: list[Drive], notes: list[str], accept_loss: 
 HEADER = struct.Struct("<8sHHI16scBBBIQQII32s16sII")
 HEADER_HASHED = 3984
 HEADER_LENGTH = 4016
+MAX_FRAGMENT = (HEADER_HASHED - HEADER.size) // 4 * BLOCK
+"""Bytes of shard data whose checksums a header has room for."""
 
 
 class Fact(NamedTuple):
@@ -401,6 +462,8 @@ class Stripes:
 
     def _repaired(self, fact: Fact, shards: dict[int, Shard]) -> Payload:
         """Row by row of blocks, since bad sectors in different places leave k good blocks in every row."""
+        if not shards:
+            return Payload(b"", [(0, fact.length)])  # nothing says that the stripe is not larger than the memory
         data = [bytearray(fact.fragment) for _ in range(fact.k)]
         lost: list[tuple[int, int]] = []
 
@@ -447,6 +510,8 @@ class Stripes:
 
 def read_shard(drive: Drive, pool_id: bytes, fact: Fact, index: int) -> Shard | None:
     """A shard with a valid header of this very stripe; None if there is none on the drive."""
+    if fact.fragment > MAX_FRAGMENT:
+        return None
     content = drive.read(fact.key, length=DATA_OFFSET + fact.fragment)
     if content is None or len(content) < HEADER_LENGTH:
         return None
@@ -501,6 +566,8 @@ PART_LENGTH = 256
 PART_HASHED = 224
 MAX_PART = 1 << 20
 MAX_RECORD = 256 << 20
+MAX_SEGMENT = MAX_RECORD + MAX_RECORD // MAX_PART * PART_LENGTH
+"""Bytes of a segment that has one record of the greatest length, and nothing else; others are far shorter."""
 MAGIC = b"ECFSRECD"
 SEGMENT = re.compile(r"([0-9a-f]{8})\.[0-9a-f]{6,}")
 
@@ -585,7 +652,7 @@ def collect_records(pool: Pool) -> dict[bytes, Record]:
     for drive in pool.drives:
         for name in drive.names("j"):
             match = SEGMENT.fullmatch(name)
-            data = drive.read(f"j/{name}") if match else None
+            data = drive.read(f"j/{name}", length=MAX_SEGMENT) if match else None
             offset = 0
             while match and data and offset < len(data):
                 length, part, _ = record_at(data, offset)
@@ -1126,6 +1193,8 @@ class Restorer:
             self.damaged += [f"{path}: {error}" for path in paths]
         except OSError as error:
             self._cant_make(error, *paths)
+        except (ValueError, TypeError, ArithmeticError) as error:  # numbers out of range, NUL in a text
+            self.damaged += [f"{path}: what is known of it makes no sense ({error})" for path in paths]
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=self._scratch)
@@ -1379,6 +1448,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rescue.py: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:  # made up by somebody, or a mistake here: a person in need gets a line, not a page
+        text = f"unexpected {type(error).__name__}: {error}; try without the drives that you trust least"
+        print(f"rescue.py: {text}", file=sys.stderr)
+        return REFUSED
 
 
 if __name__ == "__main__":

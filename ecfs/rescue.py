@@ -44,6 +44,8 @@ from typing import Any, NamedTuple, NoReturn
 MISSING_DRIVES, REFUSED, INCOMPLETE = 3, 2, 1
 KEPT_BYTES = 64 << 20
 """Decoded stripes that are kept, because small files share them."""
+MAX_SETS = 100
+"""Sets of shards that are tried for one stripe: all of 4 + 2, and of others those without any one shard."""
 
 
 class Refused(Exception):
@@ -455,10 +457,28 @@ class Stripes:
         if all(shard is not None and not shard.bad for shard in shards.values()):
             crcs = [shard.crcs for shard in shards.values() if shard is not None]
             data = b"".join(shard.data for shard in shards.values() if shard is not None)
-            return self._proven(fact, data, crcs)
+            payload = self._proven(fact, data, crcs)
+            if not payload.lost:
+                return payload
         shards.update({index: self._shard(fact, index) for index in range(fact.k, fact.k + fact.m)})
         self.rebuilt += 1
-        return self._repaired(fact, {index: shard for index, shard in shards.items() if shard is not None})
+        return self._without_false(fact, {index: shard for index, shard in shards.items() if shard is not None})
+
+    def _without_false(self, fact: Fact, shards: dict[int, Shard]) -> Payload:
+        """A shard may be right in itself and not be what was stored (a rebuild from bad ones, a bit that flipped before
+        its checksum was made). Then the content hash fails for any set that has it: sets without it are tried."""
+        whole = self._repaired(fact, shards)
+        if whole.lost != [(0, fact.length)]:
+            return whole
+        fewer = (itertools.combinations(sorted(shards), away) for away in range(1, len(shards) - fact.k + 1))
+        for left_out in itertools.islice(itertools.chain.from_iterable(fewer), MAX_SETS):
+            payload = self._repaired(fact, {index: shards[index] for index in shards if index not in left_out})
+            if not payload.lost:
+                for index in left_out:
+                    path = self._pool.slots[fact.slot_of(index)][0].path
+                    self.flawed[path] = self.flawed.get(path, 0) + 1
+                return payload
+        return whole
 
     def _repaired(self, fact: Fact, shards: dict[int, Shard]) -> Payload:
         """Row by row of blocks, since bad sectors in different places leave k good blocks in every row."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ecfs.pool.sealed import seal_body
+from ecfs.shard import DATA_OFFSET, HEADER_LENGTH, block_crcs, build_header, parse_header
 from tests.rescue.pools import contents, rescue
-from tests.rescue.test_damage import Sample, drives, sample
+from tests.rescue.test_damage import FULL, Sample, drives, sample, stripes_of
 
 __all__ = ["drives", "sample"]  # fixtures
 
@@ -64,3 +66,26 @@ def test_a_segment_without_end_takes_no_memory_without_end(sample: Sample, drive
     result = rescue(drives, tmp_path / "out")
     assert (result.returncode, result.stderr) == (0, "")
     assert contents(tmp_path / "out") == sample.files
+
+
+def forge(path: Path) -> None:
+    """Other data in a shard, with every checksum of its own right."""
+    raw = bytearray(path.read_bytes())
+    raw[DATA_OFFSET + 100] ^= 0x40
+    header = parse_header(bytes(raw[:HEADER_LENGTH]))
+    raw[:HEADER_LENGTH] = build_header(replace(header, block_crcs=tuple(block_crcs(raw[DATA_OFFSET:]))))
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("others", [(), (4,), (5,)])
+def test_shards_that_are_right_in_themselves_only(
+    sample: Sample, drives: list[Path], others: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Up to m of them: five or four true ones are left of every stripe."""
+    for slot in (1, *others):
+        for path in stripes_of(drives[slot], FULL):
+            forge(path)
+    result = rescue(drives, tmp_path / "out")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert contents(tmp_path / "out") == sample.files
+    assert "d1: " in result.stdout

@@ -97,7 +97,8 @@ def _mount_number(descriptor: int) -> int:
 
 def _mounts() -> Iterator[tuple[int, Mount]]:
     """(number, mount) per line: number parent major:minor root POINT options [tags …] - KIND source options."""
-    for line in MOUNTINFO.read_text(errors="surrogateescape").splitlines():
+    # Lines end with \n only: a path may hold \r or what else Python takes for the end of a line.
+    for line in os.fsdecode(MOUNTINFO.read_bytes()).split("\n")[:-1]:
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
         kind, source = after.split(" ")[:2]

@@ -33,7 +33,8 @@ class Mount:
 
 
 def mounts() -> Iterator[Mount]:
-    for line in MOUNTINFO.read_text(errors="surrogateescape").splitlines():
+    # Lines end with \n only: a path may hold \r or what else Python takes for the end of a line.
+    for line in os.fsdecode(MOUNTINFO.read_bytes()).split("\n")[:-1]:
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
         yield Mount(_unescape(fields[4]), after.split(" ")[0], fields[2])

@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from ecfs.errors import UsageError
-from ecfs.mount.tree import CHUNK, Item, Tree, split_path
+from ecfs.mount.tree import CHUNK, Item, Tree, split_path, temporary_name
 
 STANDARD = "-"
 """Standard input or output in place of a local file."""
@@ -115,7 +115,7 @@ async def _get(tree: Tree, remote: str, item: Item, local: Path, *, recursive: b
 
 async def _get_file(tree: Tree, remote: str, item: Item, local: Path) -> None:
     """Under a temporary name until it is whole: half a file must not look like the file."""
-    building = local.with_name(f".{local.name[:200]}.ecfs-get")
+    building = local.with_name(temporary_name(local.name, "ecfs-get"))
     try:
         async with await trio.open_file(building, "wb") as file:
             async for data in tree.read(remote):

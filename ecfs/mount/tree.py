@@ -95,9 +95,9 @@ def split_path(path: str) -> list[str]:
     return parts
 
 
-def temporary_name(name: str) -> str:
-    """What a file is called while it is being written."""
-    return f".{name[:200]}.ecfs-put"
+def temporary_name(name: str, suffix: str = "ecfs-put") -> str:
+    """What a file is called while it is being written. Short enough: names are limited in bytes, not in characters."""
+    return f".{os.fsencode(name)[:200].decode(errors='ignore')}.{suffix}"
 
 
 class VolumeTree:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -64,6 +65,8 @@ def group() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; its exit status. Every expected failure is one line on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # `ecfs ls` gives out names of any bytes, as ls does
     try:
         status = group.main(args=arguments, prog_name="ecfs", standalone_mode=False)
         sys.stdout.flush()

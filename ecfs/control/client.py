@@ -10,7 +10,7 @@ import msgspec
 
 from ecfs.control.protocol import MAX_ANSWER, VERSION, RemoteError, read_answer
 from ecfs.control.runtime import Mounted
-from ecfs.errors import RefusedError
+from ecfs.errors import RefusedError, UsageError
 
 Show = Callable[[dict[str, Any]], None]
 
@@ -22,11 +22,16 @@ class NoAnswerError(RefusedError):
 def call(
     daemon: Mounted, method: str, params: dict[str, Any], *, timeout_s: float | None = None, show: Show | None = None
 ) -> Any:
-    """Ask a daemon. Raises RemoteError with its error, NoAnswerError if there is none in time.
+    """Ask a daemon. Raises RemoteError with its error, NoAnswerError if there is none in time, UsageError for params
+    with text that is not UTF-8.
 
     timeout_s: for each line of the answer; None waits as long as the daemon lives.
     """
-    request = msgspec.json.encode({"ecfs": VERSION, "method": method, "params": params}) + b"\n"
+    try:
+        request = msgspec.json.encode({"ecfs": VERSION, "method": method, "params": params}) + b"\n"
+    except UnicodeEncodeError as error:
+        text = "a name that is not UTF-8 can't be sent to the daemon; for a file: getfattr -n user.ecfs.health FILE"
+        raise UsageError(text) from error
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout_s)

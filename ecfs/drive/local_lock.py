@@ -40,7 +40,7 @@ def take_lock(root: Root, *, required: bool) -> None:
 def sign(root: Root) -> None:
     """Leave a note about this process. A drive that can't be written gets none: the lock holds without it."""
     command = " ".join(sys.argv).replace("\n", " ")
-    note = f"{os.getpid()}\n{os.uname().nodename}\n{command}\n".encode()[:NOTE_LIMIT]
+    note = f"{os.getpid()}\n{os.uname().nodename}\n{command}\n".encode(errors="backslashreplace")[:NOTE_LIMIT]
     try:
         with root.directory.use() as directory:
             descriptor = create_file(NOTE, directory, flags=os.O_TRUNC)

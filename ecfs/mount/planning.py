@@ -40,6 +40,7 @@ def plan_mount(
         why = "its mode keeps this user out" if os.path.exists(FUSE) else "load the kernel's fuse module"
         raise UsageError(f"{FUSE} can't be opened: {why}, or use ecfs put and ecfs get")
     file, make = _pool_file(pool, tls, create=create)
+    _demand_utf8(str(file.path), plain_path(mountpoint))
     _refuse_second(file)
     _let_leave(file, mountpoint, tell)
     for note in _clear_stale(file, mountpoint):
@@ -70,6 +71,15 @@ def _pool_file(pool: Path, tls: TlsFiles | None, *, create: bool) -> tuple[PoolF
             raise
     file = plan_pool(pool, 4, 2)
     return replace(file, path=Path(os.path.realpath(file.path))), True
+
+
+def _demand_utf8(*paths: str) -> None:
+    """What other processes read of a mount, its entry in the runtime directory, is JSON."""
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{path!r} is not UTF-8: use or make a folder with another name") from error
 
 
 def _refuse_second(file: PoolFile) -> None:

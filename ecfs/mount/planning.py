@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ecfs.clock import SystemClock
 from ecfs.control.runtime import leftovers, running
-from ecfs.drive.registry import canonical_url
+from ecfs.drive.registry import canonical_url, is_directory
 from ecfs.errors import NotAPoolError, PoolLockedError, UsageError
 from ecfs.mount.background import log_file
 from ecfs.mount.locate import place_of, plain_path, read_pool, shown, urls_in
@@ -46,7 +46,8 @@ def plan_mount(
     for note in _clear_stale(file, mountpoint):
         tell(note)
     base = str(file.path.parent)
-    point, said = check_mountpoint(mountpoint, [canonical_url(url, base) for url in file.urls])
+    directories = filter(is_directory, (canonical_url(url, base) for url in file.urls))
+    point, said = check_mountpoint(mountpoint, directories)
     name = str(file.path.parent if file.path.name == POOL_FILE else file.path).strip("/").replace("/", "-")
     for note in said:
         tell(note)

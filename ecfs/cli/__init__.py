@@ -107,8 +107,18 @@ def _failed(error: Exception) -> int:
     first = next(leaves(error))
     if isinstance(first, OSError) and first.filename and first.strerror:
         return _complain(f"{os.fsdecode(first.filename)}: {first.strerror}", 2)  # says all that there is to say
+    if isinstance(first, FileNotFoundError) and _stands_nowhere():
+        return _complain("the directory in which you are was deleted: cd to another, or give absolute paths", 2)
     text = f"{type(first).__name__}: {first}"
     return _complain(f"unexpected error, please report it ({text}); ECFS_DEBUG=1 shows where", 2)
+
+
+def _stands_nowhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _complain(text: str, status: int) -> int:

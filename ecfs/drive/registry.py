@@ -51,7 +51,7 @@ def canonical_url(url: str, base: str | None = None) -> str:
         return _of_scheme(scheme[1].lower(), url)
     if HOST_PORT.fullmatch(url):
         return _node(url, url)
-    return _absolute(os.path.join(base or os.getcwd(), url))
+    return _absolute(os.path.join(base or "", url))
 
 
 def _of_scheme(scheme: str, url: str) -> str:

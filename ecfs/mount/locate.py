@@ -42,9 +42,13 @@ class Target:
 def shown(path: Path) -> str:
     """A path as one would type it from here: relative if that is shorter. The daemon stands on "/", and not where the
     person is who reads its messages: there it is absolute."""
+    try:
+        standing = os.getcwd()
+    except FileNotFoundError:
+        return str(path)  # the person stands in a directory that was deleted: as it was typed
     absolute = os.path.abspath(path)
     relative = os.path.relpath(absolute)
-    here = os.getcwd() != "/" and len(relative) < len(absolute) and not relative.startswith("../..")
+    here = standing != "/" and len(relative) < len(absolute) and not relative.startswith("../..")
     return relative if here else absolute
 
 

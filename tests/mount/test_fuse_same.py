@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ecfs.fs.acl import ACCESS, DEFAULT
 from tests.mount.fuse_mount import Mounted, fuse_mount
 
 pytestmark = pytest.mark.mount
@@ -82,6 +83,8 @@ ON_ONE: dict[str, Operation] = {
     "chmod": lambda path: path.chmod(0o7640),
     "no such xattr": lambda path: os.getxattr(path, "user.none"),
     "remove no such xattr": lambda path: os.removexattr(path, "user.none"),
+    "remove no such list": lambda path: os.removexattr(path, ACCESS),
+    "remove no such default list": lambda path: os.removexattr(path, DEFAULT),
     "xattr": lambda path: os.setxattr(path, "user.a", b"1", follow_symlinks=False),
     "xattr too long": lambda path: os.setxattr(path, "user.a", b"x" * 65537),
     "xattr of a long name": lambda path: os.setxattr(path, "user." + "n" * 251, b"x"),

@@ -37,6 +37,17 @@ async def test_set_get_list_remove(world: World, name: bytes) -> None:
         xattrs.get(ino, name)
 
 
+@pytest.mark.parametrize("name", [acl.ACCESS, acl.DEFAULT])
+async def test_taking_away_a_list_that_is_not_there_is_no_error_and_no_change(world: World, name: bytes) -> None:
+    """As on XFS and ext4: the mode bits are a list as well, and who asks for nothing more has it already."""
+    for ino in (await world.file(b"f"), await world.directory(b"d")):
+        before = world.stat(ino)
+        await world.fs.xattrs.remove(ino, name)
+        assert world.stat(ino) == before
+        with fails(errno.ENODATA):
+            world.fs.xattrs.get(ino, name)
+
+
 async def test_the_flag_says_whether_there_are_any(world: World) -> None:
     """Without it, the question before every write would be a query of the database."""
     ino = await world.file(b"f")

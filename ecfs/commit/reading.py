@@ -7,7 +7,7 @@ one can't pull it away under the read (R13).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -71,7 +71,8 @@ class FileReader:
             left = self._from_cache(loads, answer)
             in_order = self._ahead.is_in_order(ino, offset, length)
             if in_order and is_fragmented(sum(len(load.parts) for load in left), length):
-                await self._ahead.fetch(ino, offset)
+                with suppress(StripeLostError, CorruptError):  # of bytes further on: not the answer to this read
+                    await self._ahead.fetch(ino, offset)
                 left = self._from_cache(left, answer)
             await self._load_all(left, answer)
         for at, piece in overlay:

@@ -14,6 +14,7 @@ import trio.testing
 from ecfs.commit.engine import Engine
 from ecfs.commit.readahead import BLOCKS, NEAR, WINDOW, ReadAhead, first_blocks, is_fragmented
 from ecfs.drive.memory import MemoryDrive
+from ecfs.errors import CorruptError
 from ecfs.geometry import BLOCK_SIZE
 from ecfs.meta import Extent, Inode
 from tests.memory_pool import MemoryPool
@@ -143,6 +144,20 @@ async def test_what_is_written_over_a_window_that_was_read_ahead_is_read(pool: M
         assert await in_order(engine, 64 * KIB) == expected
         await engine.sync()
         assert await in_order(engine, 64 * KIB) == expected
+
+
+async def test_damage_further_on_in_an_aged_file_is_no_error_of_what_is_read_before_it(pool: MemoryPool) -> None:
+    """Promise 4: what can be read is read; only who asks for the damaged bytes gets EIO."""
+    async with pool.engine() as engine:
+        expected = bytearray(await aged(engine))
+        expected[2 * MIB : 2 * MIB + 100] = new = bytes(100)
+        await write(engine, 2 * MIB, new)
+        await engine.sync()
+    async with pool.engine() as engine:
+        engine.db.store.run("UPDATE inline SET crc = crc + 1")
+        assert await engine.read(INO, 0, 64 * KIB) == expected[: 64 * KIB]
+        with pytest.raises(CorruptError):
+            await engine.read(INO, 2 * MIB, 64 * KIB)
 
 
 # ---- which windows ------------------------------------------------------------------------------------------------

@@ -93,6 +93,16 @@ def follow_chmod(names: Names, inode: Inode, mode: int) -> None:
         names.set_xattr(inode.ino, ACCESS, build(with_mode(parse(value), mode)))
 
 
+def to_be_inherited(names: Names, parent: int, mode: int) -> int:
+    """Bytes of metadata that `inherit` will add to something new of this mode; to be admitted like an attribute that is
+    set: a list of 64 KiB, inherited a thousand times a second, filled drives before the next look at their room."""
+    directory = names.inode(parent)
+    if directory is None or not directory.flags & HAS_XATTRS:
+        return 0
+    default = names.get_xattr(parent, DEFAULT)
+    return 0 if default is None else len(default) * (2 if stat.S_ISDIR(mode) else 1)
+
+
 def inherit(names: Names, directory: Inode, inode: Inode) -> Inode:
     """Inside a change: give something new what its directory's default list says. The inode as it is then.
 

@@ -50,14 +50,14 @@ class Namespace:
         check_name(name)
         if stat.S_IFMT(mode) not in _KINDS:
             raise FsError(errno.EINVAL, f"can't make a file of mode {mode:o}")
-        await self._core.data.admit(0)
+        await self._admit(parent, mode)
         with self._core.change():
             return self._make(parent, name, mode, caller, rdev=rdev)
 
     async def create(self, parent: int, name: bytes, mode: int, caller: Caller, *, exclusive: bool) -> Inode:
         """A regular file, or the one that is there already unless `exclusive`. Raises EEXIST, EISDIR and as `mknod`."""
         check_name(name)
-        await self._core.data.admit(0)
+        await self._admit(parent, stat.S_IFREG)
         with self._core.change():
             ino = self._core.names.lookup(parent, name)
             if ino is None:
@@ -73,7 +73,7 @@ class Namespace:
     async def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Inode:
         """Raises EEXIST, ENOTDIR, ENOENT, EMLINK, ENAMETOOLONG."""
         check_name(name)
-        await self._core.data.admit(0)
+        await self._admit(parent, stat.S_IFDIR)
         with self._core.change():
             inode = self._make(parent, name, stat.S_IFDIR | stat.S_IMODE(mode), caller)
             add_links(self._core, parent, 1)
@@ -140,6 +140,10 @@ class Namespace:
             self._core.touch(parent, now)
             add_links(self._core, parent, -1)
             drop_name(self._core, self._orphans, inode, now)
+
+    async def _admit(self, parent: int, mode: int) -> None:
+        """Something new of this kind in `parent`, with what it inherits."""
+        await self._core.data.admit(0, metadata=acl.to_be_inherited(self._core.names, parent, mode))
 
     def _vacant(self, parent: int, name: bytes) -> Inode:
         """The directory in which `name` may now be made. Raises EEXIST, ENOTDIR, ENOENT."""

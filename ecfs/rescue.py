@@ -586,8 +586,8 @@ PART_LENGTH = 256
 PART_HASHED = 224
 MAX_PART = 1 << 20
 MAX_RECORD = 256 << 20
-MAX_SEGMENT = MAX_RECORD + MAX_RECORD // MAX_PART * PART_LENGTH
-"""Bytes of a segment that has one record of the greatest length, and nothing else; others are far shorter."""
+MAX_SEGMENT = (16 << 20) + MAX_RECORD + MAX_RECORD // MAX_PART * PART_LENGTH
+"""Bytes of a segment that got a record of the greatest length when it was nearly full; others are far shorter."""
 MAGIC = b"ECFSRECD"
 SEGMENT = re.compile(r"([0-9a-f]{8})\.[0-9a-f]{6,}")
 

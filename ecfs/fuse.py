@@ -77,7 +77,7 @@ def _handler(use: Use) -> Callable[[_Method[_P, _R]], _Method[_P, _R]]:
             try:
                 answer = await method(*args, **kwargs)
                 if changes:
-                    await _store(args[0], method.__name__)
+                    await _store(args[0], method.__name__, answer)
                 return answer
             except FUSEError:
                 raise
@@ -91,11 +91,16 @@ def _handler(use: Use) -> Callable[[_Method[_P, _R]], _Method[_P, _R]]:
     return contain
 
 
-async def _store(operations: object, name: str) -> None:
+async def _store(operations: object, name: str, answer: object) -> None:
     """A name that is refused here is there all the same, until the next mount shows what was stored: the pool can't
     store anything then, and refuses all changes."""
     if isinstance(operations, EcfsOperations) and name in operations.stored_at_once:
-        await operations.sync()
+        try:
+            await operations.sync()
+        except EcfsError:
+            if name in NAMES:
+                await operations.take_back(answer)
+            raise
 
 
 def _answer(error: Exception, use: Use, what: str) -> int:
@@ -131,6 +136,16 @@ class EcfsOperations(Operations):
     async def sync(self) -> None:
         """Return when everything answered before is durable."""
         await self._fs.sync()
+
+    async def take_back(self, answer: object) -> None:
+        """What one of NAMES would have told the kernel, which never gives back what it does not get: once removed, the
+        file would keep its room up to the next mount."""
+        if isinstance(answer, tuple):
+            info, answer = answer
+            self._fs.handles.close(info.fh)
+        if isinstance(answer, EntryAttributes):
+            self._fs.handles.forget(answer.st_ino, 1)
+            await self._fs.orphans.released([answer.st_ino])
 
     # -- names ---------------------------------------------------------------------------------------------------
 

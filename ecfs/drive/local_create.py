@@ -174,11 +174,13 @@ def _remove_stale(name: str, parent: int) -> None:
         root = Root(found, held_descriptor(open_directory(found, parent)), _no_token)
         try:
             take_lock(root, required=True)
+            # While it is locked: whoever has just made it, and not yet locked it, would fill it and give it its name
+            # while it is being emptied: the drive would lose what it has just got.
+            shutil.rmtree(found, ignore_errors=True, dir_fd=parent)
         except DriveLockedError:
             continue
         finally:
             root.directory.close()
-        shutil.rmtree(found, ignore_errors=True, dir_fd=parent)
 
 
 def _no_token(size: int) -> bytes:

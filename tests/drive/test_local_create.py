@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -244,6 +246,26 @@ async def test_what_another_process_is_building_is_not_taken_for_stale(tmp_path:
     (tmp_path / "d0").rename(tmp_path / "away")
     await create(tmp_path / "d0")
     assert names(tmp_path) == {"away", "d0"}
+
+
+async def test_what_a_crash_left_is_removed_under_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another create may have made it a moment ago: it must not fill it meanwhile and rename it to the drive."""
+    stale, removed = tmp_path / "d0.joining-0123456789abcdef", []
+    stale.mkdir()
+    rmtree = shutil.rmtree
+
+    def watched(path: str, *args: Any, **options: Any) -> None:
+        descriptor = os.open(tmp_path / path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+        removed.append(path)
+        rmtree(path, *args, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    await create(tmp_path / "d0")
+    assert removed == [stale.name]
+    assert names(tmp_path) == {"d0"}
 
 
 async def test_a_full_disk_leaves_the_place_vacant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

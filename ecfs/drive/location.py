@@ -97,15 +97,19 @@ def _mount_number(descriptor: int) -> int:
 
 def _mounts() -> Iterator[tuple[int, Mount]]:
     """(number, mount) per line: number parent major:minor root POINT options [tags …] - KIND source options."""
+    for fields, (kind, source, *_) in mount_lines(MOUNTINFO):
+        yield int(fields[0]), Mount(unescape(fields[4]), kind, unescape(source))
+
+
+def mount_lines(mountinfo: Path) -> Iterator[tuple[list[str], list[str]]]:
+    """The words before and behind the dash of each line, as they are written there. Format: proc(5), mountinfo."""
     # Lines end with \n only: a path may hold \r or what else Python takes for the end of a line.
-    for line in os.fsdecode(MOUNTINFO.read_bytes()).split("\n")[:-1]:
+    for line in os.fsdecode(mountinfo.read_bytes()).split("\n")[:-1]:
         before, _, after = line.partition(" - ")
-        fields = before.split(" ")
-        kind, source = after.split(" ")[:2]
-        yield int(fields[0]), Mount(_unescape(fields[4]), kind, _unescape(source))
+        yield before.split(" "), after.split(" ")
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
     """Space, tab, newline and backslash are written as \\ooo."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 

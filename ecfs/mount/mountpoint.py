@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ecfs.control.runtime import running
+from ecfs.drive.location import mount_lines, unescape
 from ecfs.errors import UsageError
 from ecfs.mount.locate import plain_path, shown
 
@@ -33,15 +33,8 @@ class Mount:
 
 
 def mounts() -> Iterator[Mount]:
-    # Lines end with \n only: a path may hold \r or what else Python takes for the end of a line.
-    for line in os.fsdecode(MOUNTINFO.read_bytes()).split("\n")[:-1]:
-        before, _, after = line.partition(" - ")
-        fields = before.split(" ")
-        yield Mount(_unescape(fields[4]), after.split(" ")[0], fields[2])
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+    for fields, (kind, *_) in mount_lines(MOUNTINFO):
+        yield Mount(unescape(fields[4]), kind, fields[2])
 
 
 def mount_on(point: str) -> Mount | None:

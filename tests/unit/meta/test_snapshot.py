@@ -229,31 +229,30 @@ def test_text_that_is_none_is_damage() -> None:
             db.store.one("SELECT name FROM setting")
 
 
-@pytest.mark.parametrize(("table", "name"), [("progress", "patch_seq"), ("counter", "next_ino")])
-@pytest.mark.parametrize("change", ["DELETE FROM {} WHERE name = ?", "UPDATE {} SET value = 'much' WHERE name = ?"])
-def test_an_image_that_lacks_a_number_is_refused(db, tmp_path, table, name, change):
+def changed_image(db, tmp_path, statement, *values):
+    """An image of it that somebody has changed."""
     db.freeze(1)
     snapshot = db.snapshot()
     (tmp_path / "scratch").mkdir()
     snapshot.copy_to(tmp_path / "image")
     snapshot.release()
     with sqlite3.connect(tmp_path / "image") as image:
-        image.execute(change.format(table), (name,))
+        image.execute(statement, values)
     image.close()
+    return tmp_path / "image"
+
+
+@pytest.mark.parametrize(("table", "name"), [("progress", "patch_seq"), ("counter", "next_ino")])
+@pytest.mark.parametrize("change", ["DELETE FROM {} WHERE name = ?", "UPDATE {} SET value = 'much' WHERE name = ?"])
+def test_an_image_that_lacks_a_number_is_refused(db, tmp_path, table, name, change):
+    image = changed_image(db, tmp_path, change.format(table), name)
     with pytest.raises(CorruptError, match=name):
-        Database.load(tmp_path / "scratch", tmp_path / "image")
+        Database.load(tmp_path / "scratch", image)
 
 
 @pytest.mark.parametrize("change", ["k = 'four'", "m = x'02'", "m = -1"])
 def test_an_image_whose_geometry_is_none_is_refused(db, tmp_path, change):
     """Found by hostile bytes: every count of stripes would end in an error of Python's."""
-    db.freeze(1)
-    snapshot = db.snapshot()
-    (tmp_path / "scratch").mkdir()
-    snapshot.copy_to(tmp_path / "image")
-    snapshot.release()
-    with sqlite3.connect(tmp_path / "image") as image:
-        image.execute(f"UPDATE geometry SET {change}")
-    image.close()
+    image = changed_image(db, tmp_path, f"UPDATE geometry SET {change}")
     with pytest.raises(CorruptError, match="geometry"):
-        Database.load(tmp_path / "scratch", tmp_path / "image")
+        Database.load(tmp_path / "scratch", image)

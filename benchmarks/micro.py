@@ -20,8 +20,8 @@ from ecfs.drive.registry import open_drive
 from ecfs.fs.filesystem import add_root
 from ecfs.geometry import BLOCK_SIZE, Geometry, stripe_id
 from ecfs.journal.record import COMMIT, GENESIS, compose, frame
+from ecfs.memory import keep_memory
 from ecfs.meta import Database, Inode
-from ecfs.mount.memory import keep_memory
 from ecfs.shard import DATA_OFFSET, block_crcs, parse_header
 from ecfs.stripes.writer import EncodedStripe, encode_stripe
 
@@ -118,7 +118,7 @@ async def drive(folder: Path) -> None:
 
 
 def main() -> None:
-    keep_memory()
+    keep_memory(arenas=2)
     codec_and_shard()
     journal()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:

@@ -27,8 +27,8 @@ from benchmarks.workloads import BLOCK, create_files, noise, opened, timed
 from ecfs.clock import SystemClock
 from ecfs.fs.caller import Caller
 from ecfs.fs.filesystem import FileSystem
+from ecfs.memory import keep_memory
 from ecfs.mount.making import make_pool, plan_pool
-from ecfs.mount.memory import keep_memory
 from ecfs.mount.volume import open_volume
 from ecfs.pool.poolfile import POOL_FILE, read_pool_file
 
@@ -237,7 +237,7 @@ def main() -> None:
     measuring.add_argument("directories", type=Path, nargs="+")
     measuring.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    keep_memory()
+    keep_memory(arenas=2)
     if options.command == "fill":
         options.directory.mkdir(parents=True, exist_ok=True)
         trio.run(fill, options.directory.absolute(), options.count, options.at_most)

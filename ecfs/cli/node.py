@@ -30,6 +30,7 @@ def command(directory: Path, listen: str, tls: Path | None, insecure: bool, with
         import trio
 
         from ecfs.clock import SystemClock
+        from ecfs.memory import keep_memory, spare_collector
         from ecfs.mount.background import log_to
         from ecfs.node.listen import bind_name, parse_listen
         from ecfs.node.server import NodePlan, serve_node
@@ -53,6 +54,8 @@ def command(directory: Path, listen: str, tls: Path | None, insecure: bool, with
             await serve_node(plan, SystemClock(), ready)
             nursery.cancel_scope.cancel()
 
+    keep_memory(arenas=1)
+    spare_collector()
     trio.run(serve)
     # Without what the interpreter does at its end: it would wait for the threads of calls that a hung disk keeps.
     logging.shutdown()

@@ -23,10 +23,10 @@ from ecfs.control.service import Service
 from ecfs.errors import EcfsError, UsageError
 from ecfs.fuse import INODES, NAMES, EcfsOperations, fuse_options, mount_fuse, run_fuse, stop_fuse, unmount_fuse
 from ecfs.journal.opened import OpenedPool
+from ecfs.memory import keep_memory, spare_collector
 from ecfs.mount.alerts import Alerts, run_alerts
 from ecfs.mount.locate import shown
 from ecfs.mount.making import make_pool, restore_pool_file
-from ecfs.mount.memory import keep_memory, spare_collector
 from ecfs.mount.mountpoint import mount_on, raise_limits
 from ecfs.mount.options import MountOptions
 from ecfs.mount.page import Shown, serve_page
@@ -63,7 +63,7 @@ class Plan:
 
 async def serve(plan: Plan) -> bool:
     """Serve until the folder is unmounted or a signal asks to end. False if something could not be made durable."""
-    keep_memory()
+    keep_memory(arenas=2)
     spare_collector()
     file = await _make(plan) if plan.create else plan.file
     entry = Mounted(file.pool_id, str(file.path), plan.point, os.getpid(), OPENING, plan.log)

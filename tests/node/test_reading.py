@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,23 @@ def resident(process: ProcessNode) -> int:
     return int(found[1]) << 10
 
 
-async def test_replies_that_nobody_fetches_count_as_memory(process: ProcessNode) -> None:
+async def asked_for_much(process: ProcessNode) -> tuple[NodeDrive, bytes, int]:
+    """The drive, a request whose answer has 60 MiB, and what the node has in memory before it."""
     drive = await made(process.drive())
     await drive.put(KEY, [bytes(MIB)])
     before = resident(process)
-    wanted = [pb.Range(offset=0, length=MIB)] * 60
-    request = pb.ReadRequest(caller=drive._by(drive._attachment), key=KEY, ranges=wanted).SerializeToString()
-    channel: Any = grpc.insecure_channel(process.address, options=[("grpc.max_receive_message_length", -1)])
+    ranges = [pb.Range(offset=0, length=MIB)] * 60
+    request = pb.ReadRequest(caller=drive._by(drive._attachment), key=KEY, ranges=ranges)
+    return drive, request.SerializeToString(), before
+
+
+def channel_to(process: ProcessNode) -> Any:
+    return grpc.insecure_channel(process.address, options=[("grpc.max_receive_message_length", -1)])
+
+
+async def test_replies_that_nobody_fetches_count_as_memory(process: ProcessNode) -> None:
+    drive, request, before = await asked_for_much(process)
+    channel = channel_to(process)
     calls = [channel.unary_stream(DRIVE["Read"].path)(request, timeout=30) for _ in range(12)]
     await trio.sleep(3)
     taken = resident(process) - before
@@ -69,6 +80,24 @@ async def test_replies_that_nobody_fetches_count_as_memory(process: ProcessNode)
     assert await drive.get(KEY, 0, 3) == bytes(3)  # small ones need no room
     await drive.close()
     assert taken < MEMORY + 100 * MIB  # and of each of these calls one message, twice
+
+
+async def test_replies_that_were_fetched_leave_no_more_memory_behind_than_they_may_take(process: ProcessNode) -> None:
+    """The C library kept what each of its arenas had at its peak, one or more for each processor."""
+    drive, request, before = await asked_for_much(process)
+
+    def fetch() -> int:
+        with channel_to(process) as channel:
+            return sum(map(len, channel.unary_stream(DRIVE["Read"].path)(request, timeout=60)))
+
+    with ThreadPoolExecutor(8) as threads:
+        calls = [threads.submit(fetch) for _ in range(48)]
+        while not all(call.done() for call in calls):
+            await trio.sleep(0.05)
+    assert all(call.result() > 60 * MIB for call in calls)
+    taken = resident(process) - before
+    await drive.close()
+    assert taken < MEMORY + 100 * MIB
 
 
 async def test_a_long_listing_has_more_time_than_a_call(drive: NodeDrive, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from ecfs.mount.memory import spare_collector
+from ecfs.memory import spare_collector
 
 
 def test_what_was_loaded_before_is_no_longer_walked_through() -> None:

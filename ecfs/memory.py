@@ -2,7 +2,7 @@
 
 By default glibc returns a freed stripe at once and faults every page of the next one in again: encoding 4 MiB took
 4.9 ms instead of 1.5, reading 1 MiB 1.0 ms instead of 0.36. Keeping the memory costs nothing that the limits of
-`pool.settings` do not bound already. More arenas than two would each keep their own, one per drive's threads.
+`pool.settings` and `node.guard` do not bound already, if few arenas do it: each keeps what was its own peak.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ def spare_collector() -> None:
     gc.freeze()
 
 
-def keep_memory() -> bool:
-    """Raise the thresholds. False on a C library without mallopt, where nothing is changed."""
+def keep_memory(arenas: int) -> bool:
+    """Raise the thresholds, and let threads share so many arenas. Before the first threads are started, which would
+    have arenas of their own. False on a C library without mallopt, where nothing is changed."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    settings = ((_TRIM_THRESHOLD, _KEPT), (_MMAP_THRESHOLD, _OWN_MAPPING), (_ARENA_MAX, 2))
+    settings = ((_TRIM_THRESHOLD, _KEPT), (_MMAP_THRESHOLD, _OWN_MAPPING), (_ARENA_MAX, arenas))
     return all(mallopt(ctypes.c_int(name), ctypes.c_int(value)) == 1 for name, value in settings)

@@ -50,6 +50,11 @@ def monotonic_for_threads() -> Callable[[], float]:
     return trio.lowlevel.current_clock().current_time
 
 
+def deadline_from_now(seconds: float) -> float:
+    """When so many seconds have passed, as gRPC takes deadlines: seconds since 1970. It counts them by itself."""
+    return time.time() + seconds
+
+
 def local_text(wall_ns: int, *, seconds: bool = False) -> str:
     """A moment of the wall clock as people here write it: "2026-11-22 10:07"."""
     shape = "%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M"

@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -159,7 +160,7 @@ class Service:
                         self._run(context, hold.ended.wait)
                 finally:
                     if hold is not None:
-                        trio.from_thread.run_sync(self._target.release, hold, trio_token=self._token)
+                        self._soon(partial(self._target.release, hold))
 
         return answer
 

@@ -14,6 +14,7 @@ import trio
 
 from ecfs.errors import DriveTimeoutError, DriveUnreachableError
 from ecfs.rpc.credentials import client_credentials
+from ecfs.rpc.exchange import Exchange
 from ecfs.rpc.limits import CLIENT_OPTIONS
 from ecfs.rpc.methods import Method, deserializer, serializer
 from ecfs.rpc.status import error_of, is_busy, was_said_by_node
@@ -36,13 +37,13 @@ class Channel:
             self._channel = grpc.insecure_channel(address, options=CLIENT_OPTIONS)
         else:
             self._channel = grpc.secure_channel(address, client_credentials(tls), options=CLIENT_OPTIONS)
-        self._closed = False
+        self.closed = False
         self._threads = trio.CapacityLimiter(STREAM_THREADS)
         self._stubs: dict[tuple[str, bool], Any] = {}
 
     def close(self) -> None:
         """Ends every call that is on its way."""
-        self._closed = True
+        self.closed = True
         self._channel.close()
 
     async def unary(self, method: Method, request: Any, timeout_s: float) -> Any:
@@ -72,12 +73,14 @@ class Channel:
         """A stream of replies that stays open until it is cancelled."""
         return Stream(self._stub(method, True)(request), self._threads)
 
-    def converse(self, method: Method, requests: Iterator[Any], timeout_s: float) -> Any:
-        """Several messages there and several back, as an iterator that is read in a thread. For `Conversations`."""
-        return self._stub(method, True)(requests, timeout=timeout_s)
+    def converse(self, method: Method, timeout_s: float) -> Exchange:
+        """Several messages there and several back. For `Conversations`."""
+        if self.closed:
+            raise DriveUnreachableError(CLOSED)
+        return Exchange(self._channel, method.path, timeout_s)
 
     def _stub(self, method: Method, streams: bool) -> Any:
-        if self._closed:  # while the call waited for its turn. gRPC's own ValueError would end the mount
+        if self.closed:  # while the call waited for its turn. gRPC's own ValueError would end the mount
             raise DriveUnreachableError(CLOSED)
         key = (method.path, streams)
         if key not in self._stubs:

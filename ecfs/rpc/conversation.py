@@ -6,24 +6,22 @@ Begun and not awaited, as `Channel.begin` does it. A call of its own for each wo
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from queue import SimpleQueue
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from ecfs.clock import monotonic_for_threads
 from ecfs.errors import DriveUnreachableError
 from ecfs.rpc.client import CLOSED, Channel, translated
 from ecfs.rpc.limits import MAX_CALL_S
-from ecfs.rpc.methods import Method
+from ecfs.rpc.methods import Method, deserializer
 from ecfs.rpc.status import NodeBusyError, error_named
 
 RENEW_S = 20.0
 """Age at which a call is replaced before the next message. It ends after `MAX_CALL_S` like any other, and what is said
 last in it must have time for its answer."""
-UNSAID = 0
-"""In an answer of a node that is too old to say which message it answers."""
 
 
 class Conversations:
@@ -33,7 +31,8 @@ class Conversations:
     """
 
     def __init__(self, channel: Channel, method: Method) -> None:
-        self._open = lambda frames: channel.converse(method, frames, MAX_CALL_S)
+        self._channel = channel
+        self._method = method
         self._now = monotonic_for_threads()
         self._guard = threading.Lock()
         self._newest: Conversation | None = None
@@ -45,25 +44,26 @@ class Conversations:
         """
         with self._guard:
             if self._newest is None or self._newest.is_of_no_more_use():
-                self._newest = Conversation(self._open, self._now)
+                self._newest = Conversation(self._channel, self._method, self._now)
             return self._newest.say(frame, end, done)
 
 
 class Conversation:
     """One call, with a thread that hears the answers."""
 
-    def __init__(self, open_call: Callable[[Iterator[bytes]], Any], now: Callable[[], float]) -> None:
+    def __init__(self, channel: Channel, method: Method, now: Callable[[], float]) -> None:
+        self._channel = channel
+        self._understood = deserializer(method.reply)
         self._now = now
         self._began = self._now()
         self._guard = threading.Lock()
         self._saying: Saying | None = None
         self._over = False
-        self._to_say: SimpleQueue[bytes | None] = SimpleQueue()
-        self._call = open_call(iter(self._to_say.get, None))
+        self._exchange = channel.converse(method, MAX_CALL_S)
         try:
             threading.Thread(target=self._listen, name="answers", daemon=True).start()
         except RuntimeError:
-            self._call.cancel()  # nobody would hear the answers
+            self._exchange.cancel()  # nobody would hear the answers
             raise
 
     def say(self, frame: bytes, end: int, done: Callable[[Saying], object]) -> Saying | None:
@@ -72,47 +72,58 @@ class Conversation:
             if self._saying is not None or self._over:
                 return None
             self._saying = saying
-        self._to_say.put(frame)
-        return saying
+        if self._exchange.send(frame):
+            return saying
+        with self._guard:
+            self._over = True
+            if self._saying is not saying:
+                return saying  # it has heard already that the call is over
+            self._saying = None
+        return None
 
     def is_of_no_more_use(self) -> bool:
         """Ended, or so old that it ends now."""
         with self._guard:
             old = self._saying is None and self._now() - self._began > RENEW_S
             over = self._over
-        if old:
-            self._to_say.put(None)
+        if old and not over:
+            self._exchange.finish()
         return old or over
 
     def cancel(self) -> None:
         """At once for whoever speaks next, however long the call takes to end."""
         with self._guard:
             self._over = True
-        self._call.cancel()
+        self._exchange.cancel()
 
     def _listen(self) -> None:
-        error: Exception = DriveUnreachableError("the node ended the call")
-        try:
-            for answer in self._call:
-                if not self._is_expected(answer):
-                    # Nothing that this call still says can be believed: a record could count that no disk has.
-                    error = DriveUnreachableError("the node's answer is not the one to what was asked")
-                    self.cancel()
-                    break
-                self._answer(error_named(answer.error, answer.text) if answer.error else None)
-        except grpc.FutureCancelledError:
-            error = DriveUnreachableError(CLOSED)
-        except grpc.RpcError as broken:
-            error = translated(broken)
+        error: Exception | None = None
+        for answer in self._exchange.answers():
+            if error is None:
+                error = self._hear(answer)
         with self._guard:
             self._over = True
-        self._to_say.put(None)  # lets the thread go that gRPC reads messages with
-        self._answer(error)
+        self._answer(error or self._why_it_ended())
 
-    def _is_expected(self, answer: Any) -> bool:
+    def _hear(self, answer: bytes) -> Exception | None:
+        """None, or the error with which the call ends: nothing that it still says can be believed then, as a record
+        could count that no disk has."""
         with self._guard:
             saying = self._saying
-        return saying is not None and answer.end in (saying.end, UNSAID)
+        with suppress(DecodeError):
+            understood = self._understood(answer)
+            if saying is not None and understood.end == saying.end:
+                self._answer(error_named(understood.error, understood.text) if understood.error else None)
+                return None
+        self.cancel()
+        return DriveUnreachableError("the node's answer is not the one to what was asked")
+
+    def _why_it_ended(self) -> Exception:
+        if self._channel.closed:
+            return DriveUnreachableError(CLOSED)
+        if self._exchange.ended.code() is grpc.StatusCode.OK:
+            return DriveUnreachableError("the node ended the call")
+        return translated(self._exchange.ended)
 
     def _answer(self, error: Exception | None) -> None:
         with self._guard:

@@ -1,0 +1,104 @@
+"""What a conversation needs of gRPC below its public interface: whoever raises grpcio's version sees it here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+
+from ecfs.rpc.exchange import Exchange
+
+PATH = "/test.Talk/Say"
+
+
+def talk(incoming: Iterator[bytes], context: Any) -> Iterator[bytes]:
+    for frame in incoming:
+        if frame == b"leave":
+            return
+        if frame == b"fail":
+            context.set_trailing_metadata((("why", "because"),))
+            context.abort(grpc.StatusCode.DATA_LOSS, "lost")
+        if frame == b"wait":
+            next(incoming, None)
+        yield frame + b"!"
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(2))
+    handler: Any = grpc.stream_stream_rpc_method_handler(talk)
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Talk", {"Say": handler})])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(0)
+
+
+@pytest.fixture
+def channel(address: str) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(address) as channel:
+        yield channel
+
+
+def test_answers_come_in_order_until_we_have_finished(channel: grpc.Channel) -> None:
+    exchange = Exchange(channel, PATH, 10)
+    answers = exchange.answers()
+    for number in range(100):
+        assert exchange.send(b"%d" % number)
+        assert next(answers) == b"%d!" % number
+    exchange.finish()
+    assert list(answers) == []
+    assert exchange.ended.code() is grpc.StatusCode.OK
+    assert not exchange.send(b"too late")
+
+
+def test_the_other_side_ends_it(channel: grpc.Channel) -> None:
+    exchange = Exchange(channel, PATH, 10)
+    exchange.send(b"leave")
+    assert list(exchange.answers()) == []
+    assert exchange.ended.code() is grpc.StatusCode.OK
+
+
+def test_the_other_side_fails(channel: grpc.Channel) -> None:
+    exchange = Exchange(channel, PATH, 10)
+    exchange.send(b"fail")
+    assert list(exchange.answers()) == []
+    assert (exchange.ended.code(), exchange.ended.details()) == (grpc.StatusCode.DATA_LOSS, "lost")
+    assert dict(exchange.ended.trailing_metadata()) == {"why": "because"}
+
+
+def test_it_is_cancelled_while_an_answer_is_waited_for(channel: grpc.Channel) -> None:
+    exchange = Exchange(channel, PATH, 10)
+    exchange.send(b"wait")
+    exchange.cancel()
+    assert list(exchange.answers()) == []
+    assert exchange.ended.code() is grpc.StatusCode.CANCELLED
+
+
+def test_its_time_is_over(channel: grpc.Channel) -> None:
+    exchange = Exchange(channel, PATH, 0.2)
+    exchange.send(b"wait")
+    assert list(exchange.answers()) == []
+    assert exchange.ended.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_the_channel_is_closed_under_it(address: str) -> None:
+    channel = grpc.insecure_channel(address)
+    exchange = Exchange(channel, PATH, 10)
+    exchange.send(b"wait")
+    channel.close()
+    assert list(exchange.answers()) == []
+    assert exchange.ended.code() is grpc.StatusCode.CANCELLED
+    with pytest.raises(ValueError, match="closed"):
+        Exchange(channel, PATH, 10)
+
+
+def test_nobody_is_there() -> None:
+    with grpc.insecure_channel("127.0.0.1:1") as channel:
+        exchange = Exchange(channel, PATH, 10)
+        exchange.send(b"hello")
+        assert list(exchange.answers()) == []
+        assert exchange.ended.code() is grpc.StatusCode.UNAVAILABLE

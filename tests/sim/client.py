@@ -75,14 +75,15 @@ class Client:
 
     async def _answer(self, call: Awaitable[T]) -> tuple[int, T | None]:
         """0 and what it returned, or the errno. Raises Refused where the world has given reason to refuse."""
+        before = frozenset(self.world.reasons)
         try:
             return 0, await call
         except FsError as error:
-            if error.errno == errno.ENOSPC and PoolFullError in self.world.reasons:
+            if error.errno == errno.ENOSPC and PoolFullError in self.world.reasons | before:
                 raise Refused from error  # more was reserved than the full drives have
             return error.errno, None
         except EcfsError as error:
-            if not self.world.may_refuse(error):
+            if not self.world.may_refuse(error, before):
                 raise Violation(f"a program was told: {error!r}") from error
             raise Refused from error
 

@@ -7,7 +7,7 @@ be whole; there are never more than m of them (docs/TESTING.md). Everything else
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -181,8 +181,9 @@ class World:
 
         return operation
 
-    def may_refuse(self, error: EcfsError) -> bool:
-        return isinstance(error, tuple(self.reasons))
+    def may_refuse(self, error: EcfsError, before: Set[type[EcfsError]]) -> bool:
+        """before: the reasons when the call began. Room that comes while it is looked for may come too late for it."""
+        return isinstance(error, tuple(self.reasons | before))
 
     # ---- the budget -------------------------------------------------------------------------------------------------
 

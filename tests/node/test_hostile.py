@@ -328,6 +328,13 @@ async def test_a_client_of_the_same_ca_is_let_in(secure: ThreadNode, certs: Path
     drive = await made(with_files(secure, client_files(certs / "ours" / "client")))
     await drive.put(KEY, [b"secret"])
     assert await drive.get(KEY) == b"secret"
+    for number in range(3):  # as a mount does it: by a call that stays open
+        gathering = Gathering()
+        begun = drive.begin_append("j/00000002.000000", 6 * number, b"record", gathering)
+        assert begun is not None
+        await gathering.wait()
+        begun.result()
+    assert await drive.get("j/00000002.000000") == b"record" * 3
     await drive.close()
 
 

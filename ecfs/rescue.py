@@ -284,11 +284,17 @@ def _is_stripe(row: Any) -> bool:
     return is_number(row[0], 1 << 32) and is_number(row[1], 1, MAX_PAYLOAD) and is_hex(row[2], 64)
 
 
-def open_place(path: str) -> Drive:
-    """The drive in a directory, locked against being mounted meanwhile. Raises Refused."""
+MISTAKEN = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
+"""What is wrong with an argument, or with who gave it. Anything else is the disk's fault, and a drive less."""
+
+
+def open_place(path: str) -> Drive | None:
+    """The drive in a directory, locked against being mounted meanwhile. None if its disk fails. Raises Refused."""
     try:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
+        if error.errno not in MISTAKEN:
+            return None
         raise Refused(f"{path}: {error.strerror}; give the directories of the drives, then OUTDIR") from error
     with suppress(OSError):  # a file system without locks; what changes while it is read fails its hash
         try:
@@ -344,8 +350,11 @@ def find_pool(places: Sequence[str], accept_loss: bool) -> Pool:
     """The pool that most of these directories belong to. Raises Refused if fewer than k of its drives are there."""
     notes: list[str] = []
     drives: list[Drive] = []
-    for drive in map(open_place, dict.fromkeys(places)):
-        if identify(drive):
+    for place in dict.fromkeys(places):
+        drive = open_place(place)
+        if drive is None:
+            notes.append(f"{place} is left out: its disk can't be read")
+        elif identify(drive):
             drives.append(drive)
         else:
             notes.append(f"{drive.path} is left out: it says nowhere which drive it is")

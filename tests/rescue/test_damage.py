@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from ecfs.journal.record import Found, scan
+from ecfs.rescue import main as program
 from ecfs.shard import HEADER_LENGTH, parse_header
 from tests.rescue.pools import PROGRAM, DiskPool, contents, put, rescue, seed_bytes, sync
 
@@ -85,6 +88,25 @@ FULL = 4096 + MIB
 """Bytes of a shard of a full stripe."""
 SHARED = 4096 + 75_000
 """Of the stripe that `left` and `right` share: each fragment holds half of one."""
+
+
+def test_a_disk_that_can_not_be_opened_is_left_out(
+    sample: Sample,
+    drives: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def failing(path: Any, *arguments: Any, **named: Any) -> int:
+        if path == str(drives[2]):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return opened(path, *arguments, **named)
+
+    opened = os.open
+    monkeypatch.setattr(os, "open", failing)
+    assert program([*map(str, drives), str(tmp_path / "out")]) == 0
+    assert f"{drives[2]} is left out: its disk can't be read" in capsys.readouterr().out
+    assert contents(tmp_path / "out") == sample.files
 
 
 def test_shards_without_a_commit_are_ignored(sample: Sample, drives: list[Path], tmp_path: Path) -> None:

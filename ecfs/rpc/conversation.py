@@ -14,10 +14,10 @@ from google.protobuf.message import DecodeError
 
 from ecfs.clock import monotonic_for_threads
 from ecfs.errors import DriveUnreachableError
-from ecfs.rpc.client import CLOSED, Channel, translated
+from ecfs.rpc.client import CLOSED, Channel
 from ecfs.rpc.limits import MAX_CALL_S
 from ecfs.rpc.methods import Method, deserializer
-from ecfs.rpc.status import NodeBusyError, error_named
+from ecfs.rpc.status import NodeBusyError, error_named, error_of
 
 RENEW_S = 20.0
 """Age at which a call is replaced before the next message. It ends after `MAX_CALL_S` like any other, and what is said
@@ -121,9 +121,10 @@ class Conversation:
     def _why_it_ended(self) -> Exception:
         if self._channel.closed:
             return DriveUnreachableError(CLOSED)
-        if self._exchange.ended.code() is grpc.StatusCode.OK:
+        ended = self._exchange.ended
+        if ended.code is grpc.StatusCode.OK:
             return DriveUnreachableError("the node ended the call")
-        return translated(self._exchange.ended)
+        return error_of(ended.code, ended.text, ended.metadata)
 
     def _answer(self, error: Exception | None) -> None:
         with self._guard:

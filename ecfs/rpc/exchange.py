@@ -23,20 +23,11 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 
 @dataclass(frozen=True)
 class Ended:
-    """How a call ended, with what gRPC's own errors say of it."""
+    """How a call ended: what `status.error_of` makes an error of."""
 
-    status: grpc.StatusCode
+    code: grpc.StatusCode
     text: str
     metadata: Sequence[tuple[str, str | bytes]]
-
-    def code(self) -> grpc.StatusCode:
-        return self.status
-
-    def details(self) -> str:
-        return self.text
-
-    def trailing_metadata(self) -> Sequence[tuple[str, str | bytes]]:
-        return self.metadata
 
 
 class Exchange:

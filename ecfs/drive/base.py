@@ -228,6 +228,9 @@ class Drive(ABC):
     async def fence(self, writer: Writer) -> None:
         """Promise this drive to `writer`, durably before returning, and write as that writer from now on.
 
+        What others have put on it by then is durable as well: a process that was killed leaves shards that read well
+        and that no later `sync` covers. Counted as they are found, they could be gone after a power cut.
+
         Raises DriveFencedError if it is promised to a newer epoch, or to another nonce of the same epoch.
         Should the promise later be gone from the drive (emptied, rolled back), changes raise DriveUnreachableError.
         """

@@ -24,8 +24,11 @@ NO_USAGE = frozenset({"read", "read_shards", "delete", "list", "space", "alive",
 UNKNOWN = 16 << 20
 """Bytes that are expected of a read "to the end": so much has a journal segment."""
 
-CREATE_S = 30.0
-"""For making a drive, which syncs many times, and which nobody's program waits for."""
+PATIENCE_S = 30.0
+"""For making a drive, which syncs many times, and for fencing one, which waits for all that its disk has yet to write.
+Nobody's program waits for either."""
+
+PATIENT = frozenset({"create", "fence"})
 
 
 class DeadlineDrive(DriveWrapper):
@@ -47,7 +50,7 @@ class DeadlineDrive(DriveWrapper):
     async def around(self, operation: str, key: str | None, call: Callable[[], Awaitable[T]]) -> T:
         if operation in LEFT_ALONE:
             return await call()
-        seconds = max(self.seconds, CREATE_S) if operation == "create" else self.seconds
+        seconds = max(self.seconds, PATIENCE_S) if operation in PATIENT else self.seconds
         with trio.move_on_after(seconds):
             return await self._ask(operation, key, call)
         raise self._late(operation, key, seconds)

@@ -183,7 +183,7 @@ class LocalDrive(Drive):
 
     async def fence(self, writer: Writer) -> None:
         fence.check_writer(writer)
-        await self._run(lambda root: root.promise(writer), exclusive=True)
+        await self._run(lambda root: _promise(root, writer), exclusive=True)
         self._writer = writer
 
     # ---- blobs ------------------------------------------------------------------------------------------------------
@@ -396,6 +396,12 @@ def _answer(call: Callable[[], list[bytes]]) -> list[bytes] | DriveError:
 def _let_go(root: Root) -> None:
     """An attach that was given up must not keep the lock."""
     root.directory.close()
+
+
+def _promise(root: Root, writer: Writer) -> None:
+    """In this order: what an older writer still gets in is made durable, too."""
+    root.promise(writer)
+    root.settle()
 
 
 def _check_alive(root: Root, rooms: Iterable[int]) -> None:

@@ -16,6 +16,7 @@ from ecfs.drive.held import (
     open_directory,
     read_exactly,
     same_file,
+    sync_filesystem,
     write_all,
 )
 from ecfs.errors import DriveUnreachableError, ShardCorruptError
@@ -143,6 +144,12 @@ class Root:
             old = b"" if before == fence.NOBODY else fence.encode(before)
             self.replace_small(FENCE, old + fence.encode(writer))
         fence.judge(self.promised(), writer)  # another writer may have been first
+        self.check()
+
+    def settle(self) -> None:
+        """Make durable whatever a process that was killed had written and not synced: nobody knows what that was."""
+        with self.directory.use() as root:
+            sync_filesystem(root)
         self.check()
 
 

@@ -39,8 +39,8 @@ from ecfs.shard import ShardHeader
 Hook = Callable[[str, str], None]
 """Called with (operation, key) before anything happens; the key of a whole-drive operation is "". May raise.
 
-`append`, `write_blob` and `sync` call it twice: as "append:flush" and so on when their bytes are written but not
-durable, so that a test can crash in between.
+`append`, `write_blob`, `sync` and `fence` call it twice: as "append:flush" and so on when their bytes are written but
+not durable, so that a test can crash in between.
 """
 
 DEADLINE_S = 2.0
@@ -179,7 +179,15 @@ class MemoryDrive(Drive):
         await self._begin("fence")
         with self._attached(exclusive=True):
             fence.judge(self.store.fence, writer)
-            self.store.fence = self._writer = writer
+            self.store.fence = writer
+        try:
+            await self._begin("fence:flush")
+            with self._attached(exclusive=True):
+                self.store.harden(self.store.pending)
+        except BaseException:
+            self.void_puts()
+            raise
+        self._writer = writer
 
     # ---- blobs ------------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from ecfs.drive.base import (
 )
 from ecfs.drive.begun import Begun, Gathering, Timed
 from ecfs.drive.belonging import pool_named_in
-from ecfs.drive.deadline import CREATE_S
+from ecfs.drive.deadline import PATIENCE_S
 from ecfs.drive.machine import holder_text, machine_id
 from ecfs.drive.node_link import Link, Sending
 from ecfs.drive.translate import labelled
@@ -154,7 +154,7 @@ class NodeDrive(Drive):
         if request.ByteSize() > CHUNK:
             raise UsageError(f"the blobs of a new drive have {CHUNK} bytes at most")
         self._writer = None  # the new drive is promised to nobody
-        await self._begin(DRIVE["Create"], request, exclusive=True, timeout_s=CREATE_S)
+        await self._begin(DRIVE["Create"], request, exclusive=True, timeout_s=PATIENCE_S)
         self._pool_id = pool_named_in(blobs["identity"]) or self._pool_id
 
     async def location(self) -> Location | None:
@@ -182,7 +182,9 @@ class NodeDrive(Drive):
 
     async def fence(self, writer: Writer) -> None:
         fence.check_writer(writer)
-        await self._change("Fence", pb.FenceRequest(caller=self._caller(changing=True), writer=_message(writer)))
+        request = pb.FenceRequest(caller=self._caller(changing=True), writer=_message(writer))
+        with labelled(self.slot):
+            await self._link.change(DRIVE["Fence"], request, PATIENCE_S)
         self._writer = writer
 
     # ---- blobs ------------------------------------------------------------------------------------------------------

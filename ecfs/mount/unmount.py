@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from ecfs.drive.held import sync_filesystem
 from ecfs.errors import RefusedError, UsageError
 from ecfs.mount.locate import shown
 from ecfs.mount.mountpoint import is_stale, mount_on, users
@@ -42,7 +42,7 @@ def _write_back(point: str) -> None:
     with suppress(OSError):
         folder = os.open(point, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            ctypes.CDLL(None).syncfs(folder)
+            sync_filesystem(folder)
         finally:
             os.close(folder)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ecfs.clock import SystemClock
+from ecfs.drive import local_root
 from ecfs.drive.base import Drive
 from ecfs.drive.bucket import BucketDrive
 from ecfs.drive.deadline import DeadlineDrive
@@ -60,6 +61,10 @@ class Place(ABC):
     def failing_syncs(self) -> AbstractContextManager[None]:
         """Within the block, making anything durable fails with EIO."""
 
+    async def kill(self, drive: Drive) -> None:
+        """The process that holds this handle is killed: what it had not synced is seen, and nobody knows of it."""
+        await drive.close()
+
     def end(self) -> None:
         """After the test."""
         return
@@ -72,6 +77,16 @@ class LocalPlace(Place):
         self._synced: list[int] = []
         self._real_fsync = os.fsync
         monkeypatch.setattr(os, "fsync", self._fsync)
+        monkeypatch.setattr(local_root, "sync_filesystem", self._sync_filesystem)
+
+    def _sync_filesystem(self, descriptor: int) -> None:
+        """Each file by itself, and then the directories, so that it is recorded, and fails where an fsync does."""
+        for path in sorted(self.path.rglob("*"), key=Path.is_dir):
+            opened = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
 
     def _fsync(self, descriptor: int) -> None:
         self._real_fsync(descriptor)

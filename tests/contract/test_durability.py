@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from ecfs.drive.base import Drive
+from ecfs.drive.base import Drive, Writer
 from ecfs.errors import DriveUnreachableError, ShardExistsError, UsageError
 from tests.contract.places import Place
 
@@ -22,6 +22,37 @@ async def test_put_is_durable_after_sync_its_name_too(place: Place, drive: Drive
     await drive.sync()
     assert place.is_durable(key(0))
     assert place.is_durable("c/00000002.00000001")
+
+
+async def test_what_a_killed_process_left_behind_is_durable_once_the_next_one_has_fenced(
+    place: Place, drive: Drive
+) -> None:
+    """Else it would find such a shard whole and count it, and a power cut may yet take it: the syncs of the next one
+    cover what that one puts."""
+    await drive.put(key(0), [b"data"])
+    await drive.put("c/00000002.00000001", [b"data"])
+    await place.kill(drive)
+    successor = place.open()
+    await successor.attach(exclusive=True)
+    await successor.fence(Writer(3, "b" * 32))
+    assert place.is_durable(key(0))
+    assert place.is_durable("c/00000002.00000001")
+    await successor.close()
+
+
+async def test_a_fence_that_could_not_make_it_durable_has_failed(place: Place, drive: Drive) -> None:
+    await drive.put(key(0), [b"data"])
+    await place.kill(drive)
+    successor = place.open()
+    await successor.attach(exclusive=True)
+    with place.failing_syncs(), pytest.raises(DriveUnreachableError):
+        await successor.fence(Writer(3, "b" * 32))
+    await successor.fence(Writer(3, "b" * 32))
+    await successor.prepare([2])
+    await successor.put(key(1), [b"data"])
+    await successor.sync()
+    assert place.is_durable(key(1))
+    await successor.close()
 
 
 async def test_sync_with_nothing_to_do_is_fine(drive: Drive) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import random
-import stat
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ecfs.drive import local_root
 
 
 @dataclass
@@ -48,6 +49,7 @@ class RecordedDisk:
         self._real = {name: getattr(os, name) for name in _WATCHED}
         for name in _WATCHED:
             patch.setattr(os, name, getattr(self, name))
+        patch.setattr(local_root, "sync_filesystem", self.sync_filesystem)
 
     # ---- system calls -----------------------------------------------------------------------------------------
 
@@ -108,18 +110,25 @@ class RecordedDisk:
     def fsync(self, descriptor: int) -> None:
         with self._guard:
             self._real["fsync"](descriptor)
-            info = os.fstat(descriptor)
-            if stat.S_ISDIR(info.st_mode) and info.st_ino in self._directories:
-                directory = self._directories[info.st_ino]
-                directory.durable = _names(directory, len(directory.changes))
-                directory.changes = []
-            elif info.st_ino in self._files:
-                file = self._files[info.st_ino]
-                for write in file.writes:
-                    _apply(file.durable, *write)
-                file.writes = []
+            self._harden(os.fstat(descriptor).st_ino)
 
     fdatasync = fsync
+
+    def sync_filesystem(self, descriptor: int) -> None:
+        with self._guard:
+            for inode in (*self._files, *self._directories):
+                self._harden(inode)
+
+    def _harden(self, inode: int) -> None:
+        if inode in self._directories:
+            directory = self._directories[inode]
+            directory.durable = _names(directory, len(directory.changes))
+            directory.changes = []
+        elif inode in self._files:
+            file = self._files[inode]
+            for write in file.writes:
+                _apply(file.durable, *write)
+            file.writes = []
 
     # ---- what they mean ---------------------------------------------------------------------------------------
 

@@ -19,7 +19,6 @@ from ecfs.drive.base import Writer
 from ecfs.drive.local import LocalDrive
 from tests.drive.recorded_disk import RecordedDisk
 
-WRITER = Writer(1, "ab" * 16)
 Step = Callable[["Run"], None]
 
 
@@ -34,6 +33,7 @@ class Run:
         self.disk = disk
         self.chance = chance
         self.drive = LocalDrive(disk.path)
+        self.writer = Writer(1, "ab" * 16)
         self.put: dict[str, bytes] = {}
         self.promised: dict[str, bytes] = {}
         self.open: set[str] = set()
@@ -44,12 +44,13 @@ class Run:
     async def begin(self) -> None:
         await self.drive.create({"identity": b"who", "superblock": b"first"})
         self.promised |= {"identity": b"who", "superblock": b"first"}
-        await self.drive.fence(WRITER)
+        await self.drive.fence(self.writer)
         await self.drive.prepare([1])
 
     async def step(self) -> None:
-        act = self.chance.choice([self._put, self._put, self._put, self._sync, self._append, self._blob, self._delete])
-        await act()
+        often = [self._put] * 3
+        rest = [self._sync, self._append, self._blob, self._delete, self._kill]
+        await self.chance.choice([*often, *rest])()
 
     async def _put(self) -> None:
         again = bool(self.promised) and self.chance.random() < 0.3
@@ -78,6 +79,18 @@ class Run:
         self.promised["superblock"] = data
         self.open.discard("superblock")
 
+    async def _kill(self) -> None:
+        """The next process finds what this one has not synced, and counts it once it holds the fence."""
+        await self.drive.close()
+        self.drive = LocalDrive(self.disk.path)
+        self.writer = Writer(self.writer.epoch + 1, self.writer.nonce)
+        await self.drive.attach(exclusive=True)
+        await self.drive.fence(self.writer)
+        self.promised |= self.put
+        self.open -= self.put.keys()
+        self.put = {}
+        await self.drive.prepare([1])
+
     async def _delete(self) -> None:
         shards = [name for name in self.promised if name.startswith("s/") and name not in self.open]
         if shards:
@@ -91,7 +104,7 @@ async def check(run: Run, folder: Path) -> None:
     drive = LocalDrive(folder)
     await drive.attach(exclusive=True)
     try:
-        assert await drive.read_fence() == WRITER
+        assert await drive.read_fence() == run.writer
         for name, data in run.promised.items():
             if name in run.open:
                 continue

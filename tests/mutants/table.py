@@ -56,6 +56,20 @@ FAULTS = [
         LOCAL,
     ),
     Fault(
+        "R21 a fence leaves unsynced what a killed process has put",
+        "ecfs/drive/local.py",
+        "    root.settle()\n",
+        "",
+        ("tests/drive/test_power_cut.py",),
+    ),
+    Fault(
+        "a scrub reads what the kernel remembers, not the disk",
+        "ecfs/drive/local_shards.py",
+        "        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)\n",
+        "",
+        ("tests/drive/test_local.py",),
+    ),
+    Fault(
         "R21 an append is not synced",
         "ecfs/drive/local_segments.py",
         "                os.fdatasync(descriptor)\n",

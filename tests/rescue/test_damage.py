@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import trio
 
 from ecfs.journal.record import Found, scan
 from ecfs.rescue import main as program
-from ecfs.shard import HEADER_LENGTH, parse_header
+from ecfs.shard import HEADER_LENGTH, block_crcs, build_header, parse_header, verify_shard
 from tests.rescue.pools import PROGRAM, DiskPool, contents, put, rescue, seed_bytes, sync
 
 MIB = 1 << 20
@@ -199,6 +200,27 @@ def test_a_half_lost_stripe_gives_back_the_files_in_the_other_half(
     assert result.returncode == 3
     assert "left: fewer" in result.stdout
     assert contents(tmp_path / "out") == {name: data for name, data in sample.files.items() if name != "left"}
+
+
+@pytest.mark.parametrize(("damaged", "lost"), [((4, 5), {"right"}), ((0, 4, 5), {"left", "right"})])
+def test_a_shard_of_another_stripe_helps_nobody(
+    sample: Sample, drives: list[Path], damaged: tuple[int, ...], lost: set[str], tmp_path: Path
+) -> None:
+    """Right in every byte, and in its place; too little is left to prove the whole by its hash."""
+    (number,) = {path.relative_to(drives[0]) for path in stripes_of(drives[0], SHARED)}
+    counter = int(number.name, 16)
+    for index in damaged:
+        flip(drives[(index + counter) % 6] / number, 4096)
+        flip(drives[(index + counter) % 6] / number, 4096 + BLOCK)
+    path = drives[(2 + counter) % 6] / number
+    before, data = path.read_bytes(), seed_bytes(75_000, 9)
+    header = parse_header(before[:HEADER_LENGTH])
+    other = replace(header, stripe_id=header.stripe_id + 1, content_hash=bytes(32), block_crcs=block_crcs(data))
+    path.write_bytes(build_header(other) + before[HEADER_LENGTH:4096] + data)
+    assert verify_shard(path.read_bytes()) == other
+    result = rescue(drives, tmp_path / "out")
+    assert result.returncode == 3
+    assert contents(tmp_path / "out") == {name: data for name, data in sample.files.items() if name not in lost}
 
 
 def test_identity_damaged(sample: Sample, drives: list[Path], tmp_path: Path) -> None:

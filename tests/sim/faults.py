@@ -257,6 +257,7 @@ _APT: dict[str, Sequence[str]] = {
     "verify": (*_ALWAYS, "timeout", "missing", "corrupt"),
     "read_blob": (*_ALWAYS, "timeout", "missing", "corrupt", "misread"),
     "delete": (*_ALWAYS, "timeout", "error-after", "lost"),
+    "fence": (*_ALWAYS, "failed-flush", "lied"),
 }
 
 

@@ -19,5 +19,9 @@ class SimPlace(MemoryPlace):
         self.store = self.medium
         self.weather = Weather(Random(0))
 
+    async def kill(self, drive: Drive) -> None:
+        self.medium.killed()
+        await drive.close()
+
     def open_bare(self) -> Drive:
         return SimDrive(self.medium, self.weather, 0, slot=3, on_operation=self._hook)

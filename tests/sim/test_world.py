@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -169,18 +170,21 @@ async def test_a_drive_that_was_calmed_while_it_lied_is_honest() -> None:
     assert drive.store.lies == 0
 
 
-async def test_what_a_killed_process_had_not_synced_no_later_sync_covers() -> None:
+@pytest.mark.parametrize(("fault", "survives"), [("", True), ("failed-flush", False), ("lied", False)])
+async def test_what_a_killed_process_had_not_synced_only_a_fence_makes_durable(fault: str, survives: bool) -> None:
     first = await drive_with("", "none")
     await first.put(KEY, [b"data"])
     first.store.killed()
     second = SimDrive(first.store, Weather(Random(1)), 0, slot=3)
     await second.attach(exclusive=True)
-    await second.fence(Writer(3, "b" * 32))
+    second.weather.script = lambda seen, place, operation: fault if fault and operation == "fence" else None
+    with suppress(DriveError):
+        await second.fence(Writer(3, "b" * 32))
     assert await second.get(KEY) == b"data"
     await second.put("s/00000002/00000001", [b"more"])
     await second.sync()
     second.store.crash()
-    assert KEY not in second.store.names
+    assert (KEY in second.store.names) == survives
     assert "s/00000002/00000001" in second.store.names
 
 

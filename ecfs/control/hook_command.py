@@ -20,6 +20,8 @@ OUTPUT_BYTES = 2000
 """Of what it printed, the end is kept to explain a failure."""
 LAST_WORDS_S = 0.2
 PREFIX = "ECFS_"
+VARIABLE_BYTES = 100_000
+"""Linux starts no program with a variable of more than 128 KiB. The JSON has the whole of it."""
 PLAIN = (str, int, float)
 
 
@@ -72,11 +74,15 @@ async def _run(command: HookCommand, facts: Mapping[str, Any], said: bytearray) 
 def environment(facts: Mapping[str, Any]) -> dict[str, str]:
     """The daemon's own, and the plain facts. A NUL, which no variable can hold, is left out."""
     named = {
-        PREFIX + name.upper(): "" if value is None else str(value).replace("\0", "")
+        PREFIX + name.upper(): "" if value is None else _variable(str(value))
         for name, value in facts.items()
         if value is None or isinstance(value, PLAIN)
     }
     return os.environ | named
+
+
+def _variable(text: str) -> str:
+    return text.replace("\0", "").encode(errors="replace")[:VARIABLE_BYTES].decode(errors="ignore")
 
 
 async def _listen(process: trio.Process, said: bytearray) -> None:

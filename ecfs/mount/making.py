@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -116,12 +117,15 @@ def _directory(path: Path) -> Iterator[None]:
 
 
 def save_text(path: Path, text: str) -> None:
-    """Replace a file atomically and durably. Readable by all: it holds no secret, and says where the drives are."""
+    """Replace a file atomically and durably: that which a link leads to, with its mode. A new one is readable by all,
+    since it holds no secret, and says where the drives are."""
+    path = Path(os.path.realpath(path))
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
     temporary = path.with_name(f".{path.name}.new")
     with temporary.open("w") as stream:
         stream.write(text)
         stream.flush()
-        os.fchmod(stream.fileno(), 0o644)
+        os.fchmod(stream.fileno(), mode)
         os.fsync(stream.fileno())
     temporary.rename(path)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

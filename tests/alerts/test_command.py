@@ -49,6 +49,15 @@ async def test_why_it_failed_is_said(tmp_path: Path, text: str, says: str) -> No
     assert len(failure) < 3000
 
 
+async def test_a_text_longer_than_a_variable_may_be_is_whole_on_standard_input(tmp_path: Path) -> None:
+    """Else the command could not be run, and every event behind this one would wait for ever."""
+    said = script(tmp_path, f'printf %s "$ECFS_TEXT" > "{tmp_path}/variable"; cat > "{tmp_path}/stdin"')
+    facts = {"kind": "absent", "text": "ü" * 100_000}
+    assert await run_hook(said, facts) == ""
+    assert (tmp_path / "variable").read_text() == "ü" * 50_000
+    assert json.loads((tmp_path / "stdin").read_text()) == facts
+
+
 async def test_what_can_not_be_run_is_a_failure_like_any_other(tmp_path: Path) -> None:
     assert "No such file" in await run_hook(HookCommand((str(tmp_path / "none"),)), FACTS)
     assert "Permission denied" in await run_hook(HookCommand((str(tmp_path),)), FACTS)

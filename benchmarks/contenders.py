@@ -323,7 +323,9 @@ class Ecfs(Contender):
         return answer
 
     def rebuild(self) -> None:
-        self.scrub()
+        """Until any two drives may be lost again; the scrub goes on with what was not lost."""
+        self.start_scrub()
+        wait_until(lambda: self.status()["state"] == "healthy", "the drives to be whole again")
 
     def scrub(self) -> None:
         report = self._ask("scrub")["report"]

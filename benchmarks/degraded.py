@@ -35,7 +35,7 @@ def latency_degraded(turn: Turn) -> Figures:
 
 @row("MiB/s", "lose_two")
 def rebuild(turn: Turn) -> float:
-    """Of bytes on the two lost drives: half of the payload that there is."""
+    """Of bytes on the two lost drives: half of the payload that there is. Noticing, making and filling them."""
     payload = sum(path.stat().st_size for path in turn.root.iterdir() if path.is_file())
     with timed() as timer:
         turn.contender.rebuild()

@@ -95,7 +95,6 @@ class Scrub:
         for stripe, why in job.repairer.set_aside.items():
             if job.ctx.fact(stripe) is not None:
                 job.lost(stripe, why)
-        await job.repairer.finish_drives()
         job.report.finished_ns = job.ctx.pool.clock.wall_ns()
 
     async def _rebuild(self, then: StripeCheck | None = None) -> None:
@@ -116,6 +115,7 @@ class Scrub:
 
         async with beside(partial(self._count_rebuilt, pending)):
             await job.repairer.drain(on_mended=on_mended)
+        await job.repairer.finish_drives()  # what follows may take hours, and any two drives may be lost again now
         await job.meter.add(sum(pending), len(pending))
         job.meter.begin(VERIFY)
 

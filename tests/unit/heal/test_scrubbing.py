@@ -255,3 +255,19 @@ async def test_what_a_scrub_could_not_see_is_told_after_a_pause(
         assert report.exit_status == 1
         assert [(each.kind, each.slot) for each in report.findings] == [("drive", 2)]
         assert (await patient.scrub()).exit_status == 0
+
+
+async def test_recreated_drives_are_online_once_they_have_all_their_shards(
+    hospital: Hospital, autojump_clock: MockClock
+) -> None:
+    """Any two may die again then. The scrub goes on for hours on large drives, and whoever looks must not worry."""
+    async with hospital.open() as patient:
+        await ill(patient)
+        hospital.pool.stores[0].wipe()
+        hospital.pool.stores[3].wipe()
+        async with scrubbing(patient):
+            await judged(patient, 64)
+            assert patient.healer.scrubbing.run is not None
+            assert patient.states() == ["online"] * 6
+            assert patient.counts() == (0, 0, 0, 0)
+            patient.healer.scrubbing.cancel()

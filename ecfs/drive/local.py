@@ -75,6 +75,8 @@ class LocalDrive(Drive):
         self._threads = Threads()
         self._root: Root | None = None
         self._exclusive = False
+        self._settled = False
+        """Nothing here is of another process and not durable: so since `create`, and since the first fence."""
         self._writer: Writer | None = None
         self._puts = Puts()
         self._segments = Segments()
@@ -128,6 +130,7 @@ class LocalDrive(Drive):
     def _take(self, root: Root, *, exclusive: bool) -> None:
         self._root = root
         self._exclusive = exclusive
+        self._settled = False
         self._puts = Puts()
         self._prepared = set()
         self._rooms = frozenset()
@@ -147,6 +150,7 @@ class LocalDrive(Drive):
         await self.close()
         self._take(await self._at_place(lambda: self._build(blobs, filesystem), _let_go), exclusive=True)
         self._writer = None  # the new drive is promised to nobody
+        self._settled = True
         # What was given up may still write, but into the directory that it holds: in this one every name is new. A node
         # keeps its drive while its directory is deleted and made again, and could otherwise never be joined.
         self._segments = Segments()
@@ -183,7 +187,9 @@ class LocalDrive(Drive):
 
     async def fence(self, writer: Writer) -> None:
         fence.check_writer(writer)
-        await self._run(lambda root: _promise(root, writer), exclusive=True)
+        settled = self._settled
+        await self._run(lambda root: _promise(root, writer, settled=settled), exclusive=True)
+        self._settled = True
         self._writer = writer
 
     # ---- blobs ------------------------------------------------------------------------------------------------------
@@ -398,10 +404,11 @@ def _let_go(root: Root) -> None:
     root.directory.close()
 
 
-def _promise(root: Root, writer: Writer) -> None:
+def _promise(root: Root, writer: Writer, *, settled: bool) -> None:
     """In this order: what an older writer still gets in is made durable, too."""
     root.promise(writer)
-    root.settle()
+    if not settled:
+        root.settle()
 
 
 def _check_alive(root: Root, rooms: Iterable[int]) -> None:

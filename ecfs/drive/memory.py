@@ -66,6 +66,7 @@ class MemoryDrive(Drive):
         self._name = name
         self._incarnation: int | None = None
         self._exclusive = False
+        self._settled = False
         self._writer: Writer | None = None
         self._sealed: set[str] = set()
         self._rooms: set[int] = set()
@@ -117,6 +118,7 @@ class MemoryDrive(Drive):
     def _take(self, *, exclusive: bool) -> None:
         self._incarnation = self.store.incarnation
         self._exclusive = exclusive
+        self._settled = False
         self._rooms = set()
 
     async def close(self) -> None:
@@ -149,6 +151,7 @@ class MemoryDrive(Drive):
         self.store.holder = self if self.store.lockable else None
         self._take(exclusive=True)
         self._writer = None  # the new drive is promised to nobody
+        self._settled = True
 
     async def location(self) -> Location | None:
         await self._begin("location")
@@ -180,6 +183,12 @@ class MemoryDrive(Drive):
         with self._attached(exclusive=True):
             fence.judge(self.store.fence, writer)
             self.store.fence = writer
+        if not self._settled:
+            await self._settle()
+        self._writer = writer
+
+    async def _settle(self) -> None:
+        """Once for each attachment: what others have left behind."""
         try:
             await self._begin("fence:flush")
             with self._attached(exclusive=True):
@@ -187,7 +196,7 @@ class MemoryDrive(Drive):
         except BaseException:
             self.void_puts()
             raise
-        self._writer = writer
+        self._settled = True
 
     # ---- blobs ------------------------------------------------------------------------------------------------------
 

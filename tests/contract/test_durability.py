@@ -7,6 +7,7 @@ import trio
 
 from ecfs.drive.base import Drive, Writer
 from ecfs.errors import DriveUnreachableError, ShardExistsError, UsageError
+from tests.contract.conftest import WRITER
 from tests.contract.places import Place
 
 SEGMENT = "j/00000002.000000"
@@ -38,6 +39,13 @@ async def test_what_a_killed_process_left_behind_is_durable_once_the_next_one_ha
     assert place.is_durable(key(0))
     assert place.is_durable("c/00000002.00000001")
     await successor.close()
+
+
+async def test_whoever_fences_again_has_not_synced(place: Place, drive: Drive) -> None:
+    """What a drive has put itself its own syncs cover; its owner may have to fence it once more, for a lost promise."""
+    await drive.put(key(0), [b"data"])
+    await drive.fence(WRITER)
+    assert place.is_durable(key(0)) == place.durable_at_once
 
 
 async def test_a_fence_that_could_not_make_it_durable_has_failed(place: Place, drive: Drive) -> None:

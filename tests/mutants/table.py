@@ -58,8 +58,8 @@ FAULTS = [
     Fault(
         "R21 a fence leaves unsynced what a killed process has put",
         "ecfs/drive/local.py",
-        "    root.settle()\n",
-        "",
+        "        root.settle()\n",
+        "        pass\n",
         ("tests/drive/test_power_cut.py",),
     ),
     Fault(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -225,16 +225,17 @@ class Sending:
     def _after_pause(self) -> None:
         try:
             self._once_more()
-        except (DriveUnreachableError, ValueError):  # the channel was closed meanwhile, or is just being closed
-            self._done()
+        except (DriveUnreachableError, ValueError, RuntimeError):
+            self._done()  # the channel was closed meanwhile, or is just being closed; or no thread is to be had
 
     def _ended(self, sent: OnItsWay) -> None:
         """In a thread of gRPC's."""
         self._sent = sent  # `_send` may not have returned yet, and what is there be the one that was refused
         if sent.was_busy() and self._now() < self._until and not self._given_up:
-            threading.Timer(PAUSE_S, self._after_pause).start()
-        else:
-            self._done()
+            with suppress(RuntimeError):  # no thread is to be had: it has failed, as the node was busy
+                threading.Timer(PAUSE_S, self._after_pause).start()
+                return
+        self._done()
 
     def result(self) -> Any:
         """Once it is done."""

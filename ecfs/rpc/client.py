@@ -5,7 +5,9 @@ A call that is cancelled here is cancelled on the wire, so that the node gives i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +16,7 @@ import trio
 
 from ecfs.errors import DriveTimeoutError, DriveUnreachableError
 from ecfs.rpc.credentials import client_credentials
-from ecfs.rpc.exchange import Exchange
+from ecfs.rpc.exchange import Exchange, give_thread, lacks_its_thread
 from ecfs.rpc.limits import CLIENT_OPTIONS
 from ecfs.rpc.methods import Method, deserializer, serializer
 from ecfs.rpc.status import error_of, is_busy, was_said_by_node
@@ -38,31 +40,38 @@ class Channel:
         else:
             self._channel = grpc.secure_channel(address, client_credentials(tls), options=CLIENT_OPTIONS)
         self.closed = False
+        self._lacks_thread = False
+        self._guard = threading.Lock()
         self._threads = trio.CapacityLimiter(STREAM_THREADS)
         self._stubs: dict[tuple[str, bool], Any] = {}
 
     def close(self) -> None:
         """Ends every call that is on its way."""
         self.closed = True
-        self._channel.close()
+        _to_be_closed.append(self)
+        with suppress(RuntimeError):  # no thread is to be had, without which it would wait for ever: with the next one
+            while _to_be_closed:
+                _to_be_closed[-1]._get_thread()
+                _to_be_closed.pop()._channel.close()
 
     async def unary(self, method: Method, request: Any, timeout_s: float) -> Any:
         """One message there, one back. Also of a method that streams, where one is enough: the wire is the same."""
-        return await _result(self._stub(method, False).future(request, timeout=timeout_s))
+        return await _result(self._begun(lambda: self._stub(method, False).future(request, timeout=timeout_s)))
 
     def begin(self, method: Method, request: Any, timeout_s: float, done: Callable[[Sent], object]) -> Sent:
         """`unary` for a caller that does not wait: done() is called in a thread of gRPC's when it has ended."""
-        sent = Sent(self._stub(method, False).future(request, timeout=timeout_s))
+        sent = Sent(self._begun(lambda: self._stub(method, False).future(request, timeout=timeout_s)))
         sent.future.add_done_callback(lambda _: done(sent))
         return sent
 
     async def send(self, method: Method, requests: Iterable[Any], timeout_s: float) -> Any:
         """Several messages there, one back."""
-        return await _result(self._stub(method, True).future(iter(requests), timeout=timeout_s))
+        return await _result(self._begun(lambda: self._stub(method, True).future(iter(requests), timeout=timeout_s)))
 
     async def receive(self, method: Method, request: Any, timeout_s: float) -> AsyncGenerator[Any, None]:
         """One message there, several back. A generator: who stops early closes it."""
-        stream = Stream(self._stub(method, True)(request, timeout=timeout_s), self._threads)
+        call = self._begun(lambda: self._stub(method, True)(request, timeout=timeout_s))
+        stream = Stream(call, self._threads)
         try:
             while (reply := await stream.next()) is not None:
                 yield reply
@@ -71,13 +80,29 @@ class Channel:
 
     def open(self, method: Method, request: Any) -> Stream:
         """A stream of replies that stays open until it is cancelled."""
-        return Stream(self._stub(method, True)(request), self._threads)
+        return Stream(self._begun(lambda: self._stub(method, True)(request)), self._threads)
 
     def converse(self, method: Method, timeout_s: float) -> Exchange:
         """Several messages there and several back. For `Conversations`."""
         if self.closed:
             raise DriveUnreachableError(CLOSED)
         return Exchange(self._channel, method.path, timeout_s)
+
+    def _begun(self, begin: Callable[[], Any]) -> Any:
+        """A call. Where the system has no thread for it, RuntimeError, and nothing that waits for ever."""
+        self._get_thread()
+        try:
+            return begin()
+        except RuntimeError as error:
+            self._lacks_thread = lacks_its_thread(error)
+            raise
+
+    def _get_thread(self) -> None:
+        """What it lacks. Only one: a second thread would still be there when the channel is closed."""
+        with self._guard:
+            if self._lacks_thread:
+                give_thread(self._channel)
+                self._lacks_thread = False
 
     def _stub(self, method: Method, streams: bool) -> Any:
         if self.closed:  # while the call waited for its turn. gRPC's own ValueError would end the mount
@@ -92,6 +117,9 @@ class Channel:
         if method.client_streams and method.server_streams:
             return self._channel.stream_stream
         return self._channel.stream_unary if method.client_streams else self._channel.unary_stream
+
+
+_to_be_closed: list[Channel] = []
 
 
 class Stream:

@@ -43,7 +43,7 @@ class Conversations:
         end: what the answer must name. None, and nothing sent, while the message before has no answer yet.
         """
         with self._guard:
-            if self._newest is None or self._newest.is_of_no_more_use():
+            if self._newest is None or self._newest.is_of_no_more_use(end):
                 self._newest = Conversation(self._channel, self._method, self._now)
             return self._newest.say(frame, end, done)
 
@@ -58,6 +58,9 @@ class Conversation:
         self._began = self._now()
         self._guard = threading.Lock()
         self._saying: Saying | None = None
+        self._said = -1
+        """The `end` of the newest message. They grow, so that no answer to an earlier one, which had come twice or too
+        late, would do for a later one: the first records of two segments may well be of the same length."""
         self._over = False
         self._exchange = channel.converse(method, MAX_CALL_S)
         try:
@@ -71,7 +74,7 @@ class Conversation:
         with self._guard:
             if self._saying is not None or self._over:
                 return None
-            self._saying = saying
+            self._saying, self._said = saying, end
         if self._exchange.send(frame):
             return saying
         with self._guard:
@@ -81,11 +84,14 @@ class Conversation:
             self._saying = None
         return None
 
-    def is_of_no_more_use(self) -> bool:
-        """Ended, or so old that it ends now."""
+    def is_of_no_more_use(self, end: int) -> bool:
+        """Ended, or it ends now: as it is old, or an earlier answer could be taken for that to the next message. Asked
+        again it must not be finished again, which gRPC refuses: whoever has asked may have got no thread for the next
+        one."""
         with self._guard:
-            old = self._saying is None and self._now() - self._began > RENEW_S
             over = self._over
+            old = self._saying is None and (end <= self._said or self._now() - self._began > RENEW_S)
+            self._over = over or old
         if old and not over:
             self._exchange.finish()
         return old or over
@@ -140,7 +146,7 @@ class Saying:
         self.end = end
         self._conversation = conversation
         self._done = done
-        self._error: Exception | None = None
+        self._error: Exception | None = DriveUnreachableError("the node has not answered")
 
     def ended(self, error: Exception | None) -> None:
         self._error = error

@@ -9,11 +9,13 @@ nothing else in ecfs knows of it; whoever raises grpcio's version runs the tests
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from grpc import _channel as inside
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from ecfs.clock import deadline_from_now
@@ -88,6 +90,20 @@ class Exchange:
                     yield operation.message()
                 elif kind == cygrpc.OperationType.receive_status_on_client:
                     self.ended = _ended(operation)
+
+
+def lacks_its_thread(error: RuntimeError) -> bool:
+    """Has a call been begun, and no thread be had for the channel, which is what ends its calls?
+
+    gRPC believes from then on that the channel has one: no call on it ends, and closing it waits for them for ever.
+    """
+    return any(at.name == inside._run_channel_spin_thread.__name__ for at in traceback.extract_tb(error.__traceback__))
+
+
+def give_thread(channel: grpc.Channel) -> None:
+    """What such a channel lacks. Raises RuntimeError if there still is none to be had."""
+    inner: Any = channel
+    inside._run_channel_spin_thread(inner._call_state)
 
 
 def _ended(status: Any) -> Ended:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -14,7 +16,7 @@ import trio
 from ecfs.drive.begun import Begun, Gathering
 from ecfs.drive.node import NodeDrive
 from ecfs.drive.node_link import CALLS, Sending
-from ecfs.errors import DriveError, DriveFencedError, DriveUnreachableError, UsageError
+from ecfs.errors import DriveError, DriveFencedError, DriveFullError, DriveUnreachableError, UsageError
 from ecfs.rpc import conversation, frames
 from ecfs.rpc import drive_pb2 as pb
 from ecfs.rpc.client import Channel, OnItsWay
@@ -83,12 +85,47 @@ async def test_a_call_whose_time_is_over_is_replaced(
     assert len(opened) == 2
 
 
+async def test_a_call_that_could_not_be_replaced_is_not_finished_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread is to be had for the next one, and the node takes its time to end the old one."""
+    leave = threading.Event()
+
+    def slow(incoming: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        next(incoming)
+        yield answer(6)
+        leave.wait(10)
+
+    def none_left(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    talker = Talker(slow)
+    try:
+        await talker.say(6)
+        monkeypatch.setattr(conversation, "RENEW_S", 0.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(conversation, "threading", SimpleNamespace(Thread=none_left, Lock=threading.Lock))
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="can't start"):
+                    await talker.say(12)
+        await talker.say(6)
+    finally:
+        leave.set()
+        talker.close()
+
+
 async def test_an_error_is_the_answer_of_one_message(drive: NodeDrive, opened: list[int]) -> None:
     await append(drive, 0, b"first")
-    with pytest.raises(DriveUnreachableError, match="does not end at 3"):
-        await append(drive, 3, b"second")
-    await append(drive, 0, b"other", "j/00000002.000001")
+    with pytest.raises(DriveUnreachableError, match="does not end at 6"):
+        await append(drive, 6, b"second")
+    with pytest.raises(DriveUnreachableError, match="no such file"):
+        await append(drive, 12, b"other", "j/00000002.000001")
     assert len(opened) == 1
+
+
+async def test_each_segment_has_a_call_of_its_own(drive: NodeDrive, opened: list[int]) -> None:
+    await append(drive, 0, b"first")
+    await append(drive, 0, b"other", "j/00000002.000001")
+    await append(drive, 5, b"third", "j/00000002.000001")
+    assert len(opened) == 2
 
 
 async def test_one_that_was_fenced_off_hears_so_on_an_open_call(node: ThreadNode, drive: NodeDrive) -> None:
@@ -177,14 +214,13 @@ async def test_nonsense_ends_the_conversation_and_not_the_node(drive: NodeDrive,
 
 
 async def test_a_record_that_must_not_be_is_refused_in_one_line(
-    drive: NodeDrive, opened: list[int], caplog: pytest.LogCaptureFixture
+    drive: NodeDrive, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number, record in enumerate((b"ends with zero\0", b"")):
         with pytest.raises(UsageError, match="end with a zero"):
             await append(drive, 0, record, f"j/00000002.{number:06}")
     await append(drive, 0, b"record", "j/00000002.000002")
     assert [entry for entry in caplog.records if entry.exc_info] == []
-    assert len(opened) == 1
 
 
 Behaviour = Callable[[Iterator[bytes], Any], Iterator[bytes]]
@@ -245,6 +281,27 @@ async def test_an_answer_too_many_is_not_taken_for_the_next_one(surplus: bytes, 
     talker.close()
 
 
+async def test_an_answer_too_many_is_not_taken_for_the_same_place_in_the_next_segment() -> None:
+    """A record that failed is written again, as the first one of the next segment."""
+    answers = [bytes(pb.AppendsReply(end=6, error="DriveFullError", text="full").SerializeToString()), answer(6)]
+
+    def twice(incoming: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        for _ in incoming:
+            if not answers:
+                return  # without having made anything durable
+            while answers:
+                yield answers.pop(0)
+
+    talker = Talker(twice)
+    try:
+        with pytest.raises(DriveFullError):
+            await talker.say(6)
+        with pytest.raises(DriveUnreachableError):
+            await talker.say(6)
+    finally:
+        talker.close()
+
+
 async def test_after_one_was_given_up_the_next_one_need_not_wait(drive: NodeDrive, opened: list[int]) -> None:
     conversations = Conversations(drive._link.channel, DRIVE["Appends"])
     first = conversations.say(b"nonsense", 5, bool)
@@ -291,6 +348,33 @@ async def test_an_answer_that_comes_before_the_call_is_noted_counts() -> None:
     finally:
         go_on.set()
     assert len(tries) == 2
+
+
+@pytest.mark.parametrize("for_what", ["the pause", "sending it again"])
+async def test_a_busy_node_and_no_thread_fail_it_and_leave_nobody_waiting(
+    for_what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    tries: list[Ended] = []
+
+    def send(ended: Callable[[OnItsWay], object]) -> OnItsWay:
+        if tries:
+            no_thread()
+        tries.append(Ended(NodeBusyError("busy")))
+        ended(tries[-1])
+        return tries[-1]
+
+    if for_what == "the pause":
+        monkeypatch.setattr(threading.Timer, "start", no_thread)
+    done = threading.Event()
+    sending = Sending(send, 10, done.set)
+    with suppress(RuntimeError):  # in a thread of gRPC's, where it comes to nobody's notice
+        sending.begin(bool)
+    assert await trio.to_thread.run_sync(done.wait, 5)
+    with pytest.raises(NodeBusyError):
+        sending.result()
 
 
 async def test_a_call_that_can_not_be_sent_keeps_no_room(drive: NodeDrive, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import pytest
+import trio
 
+from ecfs.drive.node import NodeDrive
 from ecfs.rpc.exchange import Exchange
 
 PATH = "/test.Talk/Say"
@@ -102,3 +105,45 @@ def test_nobody_is_there() -> None:
         exchange.send(b"hello")
         assert list(exchange.answers()) == []
         assert exchange.ended.code is grpc.StatusCode.UNAVAILABLE
+
+
+NO_THREAD = """
+import sys
+
+import trio
+from grpc._cython import cygrpc
+
+from ecfs.clock import SystemClock
+from ecfs.drive.node import NodeDrive
+from ecfs.errors import DriveUnreachableError
+
+
+async def main():
+    drive, start = NodeDrive(sys.argv[1], SystemClock()), cygrpc.ForkManagedThread.start
+
+    def none_left(self):
+        raise RuntimeError("can't start new thread")
+
+    cygrpc.ForkManagedThread = type("None", (cygrpc.ForkManagedThread,), {"start": none_left})
+    for _ in range(3):
+        try:
+            await drive.attach(exclusive=True)
+            raise AssertionError
+        except DriveUnreachableError as error:
+            assert "no thread" in str(error)
+    cygrpc.ForkManagedThread.start = start
+    with trio.fail_after(10):
+        await drive.attach(exclusive=True)
+        await drive.alive()
+        await drive.close()
+
+
+trio.run(main)
+"""
+
+
+async def test_no_thread_for_a_moment_does_not_block_the_event_loop_for_ever(drive: NodeDrive) -> None:
+    """In a process of its own, since it would never end."""
+    await drive.close()
+    with trio.fail_after(30):
+        await trio.run_process([sys.executable, "-c", NO_THREAD, drive.url])

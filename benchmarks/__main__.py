@@ -15,7 +15,6 @@ import signal
 import sys
 from collections.abc import Generator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 from benchmarks import aging, degraded, latency, workloads  # noqa: F401 (they register their rows)
@@ -116,11 +115,11 @@ def main() -> None:
     values, units = load(options.results)
     text = table(values, units)
     print(text)
-    for part in (partial(put_into, options.document, text), partial(plot, values, units, options.plot)):
-        try:
-            part()
-        except LeftOut as why:
-            print(why, file=sys.stderr)
+    try:
+        put_into(options.document, text)
+        plot(values, units, options.plot)
+    except LeftOut as why:
+        print(why, file=sys.stderr)
 
 
 if __name__ == "__main__":

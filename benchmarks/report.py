@@ -53,15 +53,24 @@ def table(values: Values, units: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _contenders(text: str) -> list[str]:
+    """Those in the first row of a table."""
+    row = next((line for line in text.splitlines() if line.startswith("|")), "")
+    return [name.strip() for name in row.strip("|").split("|")]
+
+
 def put_into(document: Path, text: str) -> None:
-    """Exchange what stands between the two markers of a document. Raises LeftOut, with nothing changed."""
+    """Exchange what stands between the two markers of a document. Raises LeftOut, with nothing changed, also where
+    the table there compares with somebody whom this one leaves out."""
     try:
         before, begin, rest = document.read_text().partition(BEGIN)
     except OSError as error:
         raise LeftOut(f"the table is not put into {document}: {error.strerror}") from error
-    _, end, after = rest.partition(END)
+    old, end, after = rest.partition(END)
     if not (begin and end):
         raise LeftOut(f"the table is not put into {document}: it has no line {BEGIN!r}, or none {END!r} behind it")
+    if lost := ", ".join(name for name in _contenders(old) if name and name not in _contenders(text)):
+        raise LeftOut(f"the table is not put into {document}, which compares with {lost}, too; give another --document")
     document.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
 
 

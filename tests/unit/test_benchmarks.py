@@ -35,10 +35,19 @@ def test_table_shows_median_and_spread_and_leaves_errors_out(results: Path) -> N
 
 def test_table_takes_the_place_of_the_last_one_and_of_nothing_else(tmp_path: Path) -> None:
     document = tmp_path / "document"
-    document.write_text(f"before\n{BEGIN}\nold\n{END}\nbehind\n")
-    put_into(document, "| new |\n")
-    put_into(document, "| newer |\n")
-    assert document.read_text() == f"before\n{BEGIN}\n\n| newer |\n\n{END}\nbehind\n"
+    document.write_text(f"before\n{BEGIN}\n\n{END}\nbehind\n")
+    put_into(document, "| row | ecfs |\n| old | 1 |\n")
+    put_into(document, "| row | ecfs | bindfs |\n| new | 1 | 2 |\n")
+    assert document.read_text() == f"before\n{BEGIN}\n\n| row | ecfs | bindfs |\n| new | 1 | 2 |\n\n{END}\nbehind\n"
+
+
+def test_a_table_of_fewer_contenders_takes_the_place_of_none(tmp_path: Path) -> None:
+    """Whoever looks at one of them must not wipe out the comparison."""
+    document = tmp_path / "document"
+    document.write_text(f"{BEGIN}\n| row | ecfs | bindfs | raw drives |\n{END}")
+    with pytest.raises(LeftOut, match="compares with bindfs, raw drives, too"):
+        put_into(document, "| row | ecfs |\n")
+    assert "| row | ecfs | bindfs | raw drives |" in document.read_text()
 
 
 def test_the_document_has_a_place_for_the_table() -> None:

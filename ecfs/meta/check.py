@@ -16,6 +16,8 @@ from ecfs.meta.store import Row
 from ecfs.meta.types import ROOT_INO
 
 _FIRST = -(1 << 63)
+_MODES = 0o177777
+"""The greatest st_mode: of others `stat` makes an error."""
 _BLOBS_PER_STEP = 100
 """A blob may have 128 KiB."""
 
@@ -153,8 +155,8 @@ def _inodes(db: Database, chunk: int) -> Iterator[list[str]]:
 
 def _inode(row: Row) -> Iterator[str]:
     ino, mode, nlink, names, subdirectories, orphan, target = row
-    if not _are_numbers(mode):
-        yield "its mode is no number"
+    if not (_are_numbers(mode) and 0 <= mode <= _MODES):
+        yield f"{mode!r} is no mode"
         return
     reachable = names > 0 or ino == ROOT_INO
     if not reachable and not orphan:

@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks.contenders import Ecfs
 from benchmarks.drives import MIB, six_drives
 from benchmarks.rows import Turn
-from benchmarks.shell import drop_caches, run, warm_memory
+from benchmarks.shell import drop_caches, run, wait_until, warm_memory
 from benchmarks.workloads import BLOCK, archive, create_files, noise, opened, random_writes, write_file
 from ecfs.mount.locate import find_target
 
@@ -122,6 +122,7 @@ def rebuild(turn: Turn, batch: int) -> int:
     """Drives lost, noticed and made again, with the scrub that does it."""
     turn.contender.lose_two()
     turn.contender.rebuild()
+    wait_until(lambda: not turn.contender.is_scrubbing(), "the scrub")  # the next one would join it, and make no drive
     return turn.mib // 2
 
 

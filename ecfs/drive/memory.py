@@ -192,7 +192,7 @@ class MemoryDrive(Drive):
         try:
             await self._begin("fence:flush")
             with self._attached(exclusive=True):
-                self.store.harden(self.store.pending)
+                self.store.harden_all()
         except BaseException:
             self.void_puts()
             raise

@@ -127,6 +127,10 @@ class MemoryStore:
                 left = [older for older in left if older.key != change.key]
         self.pending = left
 
+    def harden_all(self) -> None:
+        """Whoever made them."""
+        self.harden(self.pending)
+
     def awaiting_sync(self) -> list[Change]:
         return [change for change in self.pending if change.awaits_sync]
 

@@ -27,24 +27,23 @@ from ecfs.meta import outcome_to_json, schema_hash
 async def catch_up_journals(opening: Opening, pool: OpenedPool, sources: dict[int, Drive]) -> None:
     """Append to each drive, in a segment of the new epoch, the retained records that it lacks or holds damaged.
 
-    What they show is durable: the fence has seen to that, also for what a process left that was killed.
+    And the tail, if no checkpoint was made of it: a process that was killed with it on its way leaves it visible on the
+    drives and durable on none. The commits of this opening would build upon a record that the next power cut takes away
+    from every drive. Whatever came before the tail was acknowledged, so it is durable. On disks the
+    fence has seen to it; a file system in user space (ntfs-3g, bindfs) is told of an append's fsync, not of a syncfs.
 
     sources: the drives that were read. One that can't be written, or was turned away, may be the only one that has it.
     """
     retained = _retained(opening, pool)
     # Read once: one drive may have it alone, and answer wrongly the next time.
-    tail = {
-        head.hash: await fetch(opening.collected, head, sources)
-        for head in opening.chain[-1:]
-        if any(head.hash not in opening.collected.drives[slot].hashes for slot in opening.drives)
-    }
+    repeated = {head.hash: await fetch(opening.collected, head, sources) for head in opening.chain[-1:]}
     for slot, drive in list(opening.drives.items()):
         journal = opening.collected.drives[slot]
         pool.segments.adopt(slot, journal)
         try:
             for head in retained:
-                if head.hash not in journal.hashes:
-                    record = tail.get(head.hash) or await fetch(opening.collected, head, sources)
+                if head.hash in repeated or head.hash not in journal.hashes:
+                    record = repeated.get(head.hash) or await fetch(opening.collected, head, sources)
                     await _in_time(slot, drive, partial(pool.segments.append, slot, drive, record))
         except DriveError as error:
             _lose_member(opening, pool, slot, error)

@@ -343,10 +343,10 @@ FAULTS = [
     ),
     # ---- opening (R1, R7, R8, R9, R11)
     Fault(
-        "R1 a drive that lacks the tail does not get it",
+        "R1 a tail that may be durable nowhere is built upon",
         "ecfs/journal/takeover.py",
-        "if head.hash not in journal.hashes:",
-        "if False:",
+        "if head.hash in repeated or head.hash not in",
+        "if head.hash not in",
         HISTORY,
     ),
     Fault(

@@ -12,6 +12,7 @@ import trio
 
 import ecfs.journal.recovery as recovery
 from ecfs.commit.engine import Engine
+from ecfs.drive.memory_store import MemoryStore
 from ecfs.errors import FencedError, HistoryGapError, NotEnoughDrivesError
 from ecfs.journal.chain import Base
 from ecfs.journal.opened import OpenedPool
@@ -97,6 +98,14 @@ async def tail_that_no_drive_made_durable(pool: MemoryPool) -> None:
 
 
 async def test_r01_the_tail_is_made_durable_before_it_is_built_upon(pool: MemoryPool) -> None:
+    await tail_that_no_drive_made_durable(pool)
+
+
+async def test_r01_the_tail_is_made_durable_where_a_fence_makes_nothing_so(
+    pool: MemoryPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system in user space, which the kernel does not tell of a syncfs."""
+    monkeypatch.setattr(MemoryStore, "harden_all", lambda store: None)
     await tail_that_no_drive_made_durable(pool)
 
 

@@ -183,8 +183,7 @@ class NodeDrive(Drive):
     async def fence(self, writer: Writer) -> None:
         fence.check_writer(writer)
         request = pb.FenceRequest(caller=self._caller(changing=True), writer=_message(writer))
-        with labelled(self.slot):
-            await self._link.change(DRIVE["Fence"], request, PATIENCE_S)
+        await self._change("Fence", request, timeout_s=PATIENCE_S)
         self._writer = writer
 
     # ---- blobs ------------------------------------------------------------------------------------------------------
@@ -332,9 +331,9 @@ class NodeDrive(Drive):
         with labelled(self.slot, key):
             return await self._link.ask(DRIVE[name], request)
 
-    async def _change(self, name: str, request: Any, key: str | None = None) -> None:
+    async def _change(self, name: str, request: Any, key: str | None = None, timeout_s: float | None = None) -> None:
         with labelled(self.slot, key):
-            await self._link.change(DRIVE[name], request)
+            await self._link.change(DRIVE[name], request, timeout_s)
 
     async def _send(self, name: str, request: Any, buffers: Sequence[Buffer], key: str, timeout_s: float) -> Any:
         with labelled(self.slot, key):

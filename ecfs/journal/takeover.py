@@ -29,8 +29,8 @@ async def catch_up_journals(opening: Opening, pool: OpenedPool, sources: dict[in
 
     And the tail, if no checkpoint was made of it: a process that was killed with it on its way leaves it visible on the
     drives and durable on none. The commits of this opening would build upon a record that the next power cut takes away
-    from every drive. Whatever came before the tail was acknowledged, so it is durable. On disks the
-    fence has seen to it; a file system in user space (ntfs-3g, bindfs) is told of an append's fsync, not of a syncfs.
+    from every drive. Whatever came before the tail was acknowledged, so it is durable. On disks the fence has seen to
+    it; a file system in user space (ntfs-3g, bindfs) is told of an append's fsync, not of a syncfs.
 
     sources: the drives that were read. One that can't be written, or was turned away, may be the only one that has it.
     """

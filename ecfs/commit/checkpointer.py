@@ -101,7 +101,7 @@ class Checkpointer:
                 stripe = SealedStripe(self._sealer.allocate(), payload)
                 stripes.append(stripe)
                 await self._settler.place(stripe, "c")
-                stripe.payload, stripe.encoded = b"", None  # only where it lies is still needed
+                stripe.payload = b""  # only where it lies is still needed
                 length += len(payload)
         await self._settler.sync(stripes)
         return length

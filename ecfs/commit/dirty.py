@@ -29,8 +29,7 @@ class DirtyFile:
         return len(self._starts)
 
     def write(self, offset: int, data: bytes) -> None:
-        if not data:
-            return
+        """data: one byte at least."""
         if self._starts and offset < self._starts[-1] + len(self._runs[-1]):
             self.cut(offset, offset + len(data))
         at = bisect_left(self._starts, offset)
@@ -88,13 +87,9 @@ class DirtyFile:
         """(start, end) of every run, in order."""
         return ((start, start + len(run)) for start, run in zip(self._starts, self._runs, strict=True))
 
-    def covers(self, lo: int, hi: int) -> bool:
-        """Are all bytes of [lo, hi) dirty?"""
-        for start, piece in self.pieces(lo, hi):
-            if start != lo:
-                return False
-            lo += len(piece)
-        return lo >= hi
+    def covers(self, offset: int) -> bool:
+        """Is the byte at `offset` dirty?"""
+        return any(self.pieces(offset, offset + 1))
 
     def take(self, limit: int) -> list[Run]:
         """Remove and return up to `limit` bytes from the front, in order."""

@@ -282,11 +282,10 @@ class Engine:
             self._last_change = 0.0
             if self.fenced:
                 return  # for good: trying again would be asked for again by whoever hears that it failed
-            if self._pending is None:
-                if not self._has_work() and not self._want_checkpoint:
-                    self._report_progress()
-                    return
-                self._pending = self._freeze()
+            if not self._has_work() and not self._want_checkpoint:
+                self._report_progress()
+                return
+            self._pending = self._freeze()
             await self._finish(self._pending)
 
     def _freeze(self) -> Commit:
@@ -330,15 +329,13 @@ class Engine:
         self.reaper.bury([stripe for stripe in commit.dead if stripe in known], had_fact=False)
         self.reaper.bury([stripe for stripe in commit.dead if stripe not in known], had_fact=True)
         if commit.image is not None and self._nursery is not None:
-            self._nursery.start_soon(self._checkpoint, commit)
+            self._nursery.start_soon(self._checkpoint, commit.image)
         self.compactor.wake()
         self._report_progress()
 
-    async def _checkpoint(self, commit: Commit) -> None:
-        if commit.image is None:
-            return
+    async def _checkpoint(self, image: Image) -> None:
         try:
-            await self.checkpointer.write(commit.image)
+            await self.checkpointer.write(image)
         except FencedError as error:
             self._fence(str(error))
         except EcfsError as error:

@@ -99,11 +99,11 @@ def is_fragmented(pieces: int, length: int) -> bool:
     return pieces * SMALL > length
 
 
-def first_blocks(extents: Sequence[Extent], limit: int = BLOCKS) -> int:
-    """How many of them, from the start, lie in at most so many blocks of stripes."""
+def first_blocks(extents: Sequence[Extent]) -> int:
+    """How many of them, from the start, lie in at most `BLOCKS` blocks of stripes."""
     blocks: set[tuple[int, int]] = set()
     for at, extent in enumerate(extents):
         blocks.add((extent.source, extent.source_offset // BLOCK_SIZE))
-        if len(blocks) > limit:
+        if len(blocks) > BLOCKS:
             return at
     return len(extents)

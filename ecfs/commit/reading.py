@@ -145,7 +145,7 @@ class FileReader:
     def is_hole(self, ino: int, offset: int) -> bool:
         """Whether neither dirty data nor an extent covers that byte."""
         file = self._dirty.file(ino)
-        dirty = file is not None and file.covers(offset, offset + 1)
+        dirty = file is not None and file.covers(offset)
         return not dirty and not self._pool.db.files.extents(ino, offset, offset + 1)
 
     def allocated(self, ino: int) -> int:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import trio
 
 from ecfs.stripes.fact import StripeFact
-from ecfs.stripes.writer import EncodedStripe
 
 
 @dataclass(eq=False)
@@ -25,7 +24,6 @@ class SealedStripe:
 
     id: int
     payload: bytes
-    encoded: EncodedStripe | None = None
     fact: StripeFact | None = None
     placed: dict[int, int] = field(default_factory=dict)
     synced: dict[int, int] = field(default_factory=dict)
@@ -68,8 +66,7 @@ class SealedStripes:
 
     def committed(self, stripe: SealedStripe, *, short: bool) -> None:
         """Its commit is acknowledged. short: a drive lacks its shard."""
-        if self._stripes.pop(stripe.id, None) is None:
-            return
+        del self._stripes[stripe.id]
         self.bytes -= len(stripe.payload)
         if short:
             self._short[stripe.id] = stripe.payload

@@ -88,12 +88,11 @@ class Sealer:
         return stripe
 
     def repack(self, moved: list[Moved]) -> SealedStripe | None:
-        """Point extents at a new stripe that holds their bytes, each only if its row is still as it was read (R13).
+        """Point extents, one at least, at a new stripe that holds their bytes, each only if its row is still as it was
+        read (R13).
 
         None if not one was: then nothing was changed.
         """
-        if not moved:
-            return None
         number, at, swapped = self.allocate(), 0, False
         for run in _neighbours(moved):
             swapped |= self._point(run, number, at)
@@ -119,26 +118,23 @@ class Sealer:
 
 def _neighbours(moved: list[Moved]) -> Iterable[list[Moved]]:
     """Runs of pieces that lie one behind the other in a file."""
-    run: list[Moved] = []
-    for piece in moved:
-        before = run[-1].extent if run else None
-        if before is not None and (before.ino, before.end) != piece.extent[:2]:
+    run = moved[:1]
+    for piece in moved[1:]:
+        before = run[-1].extent
+        if (before.ino, before.end) != piece.extent[:2]:
             yield run
             run = []
         run.append(piece)
-    if run:
-        yield run
+    yield run
 
 
 def _merged(runs: list[tuple[int, int, bytes]]) -> Iterable[tuple[int, int, int]]:
     """(ino, offset, length) of neighbouring runs joined: one extent instead of many."""
-    current: tuple[int, int, int] | None = None
-    for ino, offset, data in runs:
-        if current is not None and current[0] == ino and current[1] + current[2] == offset:
-            current = (ino, current[1], current[2] + len(data))
-            continue
-        if current is not None:
-            yield current
-        current = (ino, offset, len(data))
-    if current is not None:
-        yield current
+    ino, start, _ = runs[0]
+    end = start
+    for each, offset, data in runs:
+        if (each, offset) != (ino, end):
+            yield ino, start, end - start
+            ino, start, end = each, offset, offset
+        end += len(data)
+    yield ino, start, end - start

@@ -26,7 +26,7 @@ from ecfs.errors import (
 )
 from ecfs.journal.opened import OpenedPool
 from ecfs.pool.members import Member
-from ecfs.stripes.writer import encode_stripe, put_shard
+from ecfs.stripes.writer import EncodedStripe, encode_stripe, put_shard
 
 FAILURES = (DriveError, *ODD)
 """What a drive's answer may raise. Only the first is promised, but no answer of one drive may end the engine."""
@@ -139,23 +139,20 @@ class Settler:
             ]
             if not lacking and stripe.fact is not None:
                 return  # the commit asks again for what the background has put: that must not encode it again
-            if stripe.encoded is None:
-                pool = self._pool
-                encoded = encode_stripe(pool.pool_id, pool.codec, stripe.id, space, pool.geometry, stripe.payload)
-                stripe.encoded, stripe.fact = encoded, encoded.fact
-            await together(partial(self._put, stripe, member) for member in lacking)
-            if stripe.payload:
-                stripe.encoded = None  # a retry encodes again; until then the payload alone is kept in memory
+            pool = self._pool
+            # Not kept: a retry encodes again, and until then the payload alone is in memory.
+            encoded = encode_stripe(pool.pool_id, pool.codec, stripe.id, space, pool.geometry, stripe.payload)
+            stripe.fact = encoded.fact
+            await together(partial(self._put, stripe, encoded, member) for member in lacking)
 
-    async def _put(self, stripe: SealedStripe, member: Member) -> None:
-        incarnation, encoded = member.incarnation, stripe.encoded
+    async def _put(self, stripe: SealedStripe, encoded: EncodedStripe, member: Member) -> None:
+        incarnation = member.incarnation
         # A second try finds the first one's name taken, whole or torn: replace it.
         again = member.slot in stripe.tried
         stripe.tried.add(member.slot)
 
         async def put(drive: Drive) -> None:
-            if encoded is not None:
-                await put_shard(drive, encoded, member.slot, replace=again)
+            await put_shard(drive, encoded, member.slot, replace=again)
 
         try:
             if await self.call(member, put):

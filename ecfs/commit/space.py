@@ -91,20 +91,18 @@ class SpaceKeeper:
         return Usable(sampled.total, max(sampled.free - self._outstanding, 0), sampled.kept)
 
     def _measure(self) -> Usable | None:
-        members = [m for m in self._pool.members.up() if m.space is not None]
-        if not members:
+        spaces = [m.space for m in self._pool.members.up() if m.space is not None]
+        if not spaces:
             return None
         sharing = self._slots_per_device()
         k = self._pool.geometry.k
         totals, frees, keeps = [], [], []
-        for member in members:
-            if member.space is None:
-                continue
-            slots = sharing[member.space.device]
-            keep = self._reserve(member.space.total // slots)
-            totals.append(member.space.total // slots)
+        for space in spaces:
+            slots = sharing[space.device]
+            keep = self._reserve(space.total // slots)
+            totals.append(space.total // slots)
             keeps.append(keep)
-            frees.append(member.space.free // slots - keep)
+            frees.append(space.free // slots - keep)
         return Usable(min(totals) * k, max(min(frees), 0) * k, min(keeps) * k)
 
     def _slots_per_device(self) -> Counter[str]:

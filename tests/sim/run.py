@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.sim.driver import Driver
+from tests.sim.knobs import turned
 from tests.sim.scheduler import simulate
 from tests.sim.steps import FILE_OPERATIONS, MIXES, Step, make_steps
 from tests.sim.world import World
@@ -43,7 +44,8 @@ def play(seed: int, mix: str, steps: Sequence[Step]) -> Result:
         world = World(seed, Path(scratch), lockable=mix != "rivals")
         driver = Driver(world, steps)
         try:
-            simulate(seed, driver.run)
+            with turned(seed):
+                simulate(seed, driver.run)
         except Exception as error:
             return Result(seed, world, driver.at, error)
         return Result(seed, world, driver.at, None)

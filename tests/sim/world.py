@@ -52,11 +52,15 @@ SMALL = Settings(
 LARGE = replace(SMALL, stripe_size=1 << 20, seal_at=1 << 20, journal_limit=1 << 16, compact_slack=1 << 20)
 """Shards of several blocks: damaged in one and sound in the others."""
 
+HOARDING = replace(SMALL, inline_at_most=8192, pack_inline_at=1 << 18, commit_rows=400)
+"""Little files stay with the metadata for long, more than a stripe of them."""
+
 READ_S = (0.0002, 0.004)
 """What a read takes in three of four worlds, and so how late the slowest of a stripe is."""
 FORGETFUL = 1 << 17
 """Bytes of its cache in every second world: little is read twice from memory, and no stripe is kept whole."""
-
+OBLIVIOUS = 1 << 9
+"""In one of sixteen: not even a block is kept."""
 
 BENEATH = Location("the system's disk", "/", "disk/ecfs")
 
@@ -111,7 +115,8 @@ class World:
     seed: int
     scratch: Path
     settings: Settings | None = None
-    """SMALL, in every fourth world LARGE; in most reads take time, in half of them memory is short."""
+    """SMALL, in every fourth world LARGE, in every eighth HOARDING; in most reads take time, in half of them memory is
+    short."""
     geometry: Geometry = field(default_factory=lambda: Geometry(1, 4, 2))
     lockable: bool = True
     stores: list[SimStore] = field(default_factory=list)
@@ -134,9 +139,9 @@ class World:
     observer: Callable[[int, str, str], None] | None = None
 
     def __post_init__(self) -> None:
-        self.settings = self.settings or (LARGE if self.seed % 4 == 3 else SMALL)
+        self.settings = self.settings or {3: LARGE, 7: LARGE, 2: HOARDING}.get(self.seed % 8, SMALL)
         if self.seed % 8 > 3:
-            self.settings = replace(self.settings, cache_bytes=FORGETFUL)
+            self.settings = replace(self.settings, cache_bytes=OBLIVIOUS if self.seed % 16 == 13 else FORGETFUL)
         self.chance = Random(f"world {self.seed}")
         self.weather = Weather(Random(f"weather {self.seed}"), read_s=READ_S if self.seed % 8 > 1 else None)
         self.clock = SimClock(self.seed)

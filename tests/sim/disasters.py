@@ -211,7 +211,8 @@ class Disasters:
         world.reasons.difference_update(BLACKOUT)
 
     async def do_full(self, step: Step, mount: Mount) -> None:
-        """All drives have little room left, or one has none. c: whether that is known before something is written."""
+        """All drives have little room left, or next to none since somebody else has filled the disks; or one has none.
+        c: whether that is known before something is written."""
         world = self.world
         if world.suspects or world.brittle:
             return
@@ -222,8 +223,9 @@ class Disasters:
         else:
             world.brittle = True
             world.reasons.update(FULL)
+            least, most = (0, 60_000) if step.a % 4 == 1 else (50_000, 250_000)
             for place in world.places:
-                world.stores[place].capacity = world.stores[place].used + 50_000 + step.b % 200_000
+                world.stores[place].capacity = world.stores[place].used + least + step.b % (most - least)
         if step.c % 2:
             await trio.sleep(SAMPLED_WITHIN_S)
 

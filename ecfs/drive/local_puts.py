@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from ecfs.drive import from_disk
 from ecfs.drive.base import Buffer
-from ecfs.drive.held import Held, create_file, held_descriptor, read_exactly, same_file, sync_directory, write_all
+from ecfs.drive.held import Held, create_file, held_descriptor, same_file, sync_directory, write_all
 from ecfs.drive.local_root import Root, unlink_quietly
 from ecfs.errors import DriveUnreachableError, ShardCorruptError
 
@@ -186,13 +187,13 @@ def _flush_file(key: str, written: _Written) -> None:
 
 
 def _compare(descriptor: int, key: str, buffers: Sequence[Buffer]) -> None:
-    """Read a file back and compare. Clean pages are dropped first, so that the disk answers, not the cache."""
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    """Read a file back from the disk and compare."""
     offset = 0
-    for buffer in buffers:
-        # As bytes: with a memoryview Python compares item by item, thirty times as long and with the GIL held.
-        if read_exactly(descriptor, offset, len(buffer)) != bytes(buffer):
-            raise ShardCorruptError(f"{key} does not read back as it was written")
-        offset += len(buffer)
-    if os.fstat(descriptor).st_size != offset:
-        raise ShardCorruptError(f"{key} does not have the length that was written")
+    with from_disk.whole(descriptor) as data:
+        for buffer in buffers:
+            # As bytes: with a memoryview Python compares item by item, thirty times as long and with the GIL held.
+            if bytes(data[offset : offset + len(buffer)]) != bytes(buffer):
+                raise ShardCorruptError(f"{key} does not read back as it was written")
+            offset += len(buffer)
+        if len(data) != offset:
+            raise ShardCorruptError(f"{key} does not have the length that was written")

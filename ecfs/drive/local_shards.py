@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 
+from ecfs.drive import from_disk
 from ecfs.drive.held import make_directory, open_directory, read_exactly, without_zeros
 from ecfs.drive.local_create import IDENTITY
 from ecfs.drive.local_listing import EPOCH, LAYOUT
@@ -93,10 +94,9 @@ def _read_records(descriptor: int, offset: int, length: int) -> bytes:
 
 
 def verify(root: Root, key: str) -> ShardHeader:
-    """Pages that the kernel holds are dropped first: they say what was written, the disk what is left of it."""
-    with _opened(root, key) as descriptor:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        return check_whole_shard(key, _read_range(descriptor, 0, -1))
+    """Not what the kernel remembers: that says what was written, the disk what is left of it."""
+    with _opened(root, key) as descriptor, from_disk.whole(descriptor) as data:
+        return check_whole_shard(key, data)
 
 
 @contextmanager

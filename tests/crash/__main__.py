@@ -17,6 +17,7 @@ from random import Random
 from tests.crash.recording import Cut, Recording
 from tests.crash.scenarios import SCENARIOS
 from tests.sim import tally
+from tests.sim.knobs import turned
 from tests.sim.run import FAST, what
 from tests.sim.scheduler import simulate
 from tests.sim.store import Image, put_images
@@ -82,7 +83,8 @@ def one(scenario: str, seed: int, tears: int) -> tuple[str, Counter[str]]:
     counted: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(dir=FAST if Path(FAST).is_dir() else None) as scratch:
         try:
-            simulate(seed, recover_all, scenario, seed, tears, Path(scratch), counted)
+            with turned(seed):
+                simulate(seed, recover_all, scenario, seed, tears, Path(scratch), counted)
         except Exception as error:
             return what(error)[:1000], counted
     return "", counted

@@ -19,9 +19,9 @@ import pytest
 import trio
 import trio.testing
 
-from ecfs.drive import local_puts, local_shards
+from ecfs.drive import local_puts
 from ecfs.drive.base import MAX_BLOB, Writer
-from ecfs.drive.held import read_exactly, write_all
+from ecfs.drive.held import write_all
 from ecfs.drive.local import LocalDrive
 from ecfs.drive.local_threads import Threads
 from ecfs.errors import (
@@ -31,8 +31,6 @@ from ecfs.errors import (
     ShardCorruptError,
     ShardMissingError,
 )
-from tests.contract.test_shards import KEY as SHARD_KEY
-from tests.contract.test_shards import a_shard
 
 KEY = "s/00000002/00000000"
 SEGMENT = "j/00000002.000000"
@@ -520,37 +518,6 @@ async def test_a_disk_that_reads_nothing_any_more_is_unreachable(
     monkeypatch.setattr(os, "pread", fails_with(errno.EIO))
     with pytest.raises(DriveUnreachableError):
         await drive.get(KEY)
-
-
-async def test_a_shard_is_verified_on_the_disk_and_not_in_memory(
-    drive: LocalDrive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rotten since the kernel read it: programs do not see that yet, a scrub must."""
-    dropped: list[tuple[int, ...]] = []
-
-    def read(descriptor: int, offset: int, length: int) -> bytes:
-        return bytes(length) if dropped else read_exactly(descriptor, offset, length)
-
-    monkeypatch.setattr(os, "posix_fadvise", lambda descriptor, *asked: dropped.append(asked))
-    monkeypatch.setattr(local_shards, "read_exactly", read)
-    await drive.put(SHARD_KEY, [a_shard()])
-    await drive.sync()
-    assert await drive.get(SHARD_KEY) == a_shard()
-    with pytest.raises(ShardCorruptError):
-        await drive.verify(SHARD_KEY)
-    assert dropped == [(0, 0, os.POSIX_FADV_DONTNEED)]
-
-
-async def test_replace_that_reads_back_wrong_changes_nothing(
-    drive: LocalDrive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await drive.put(KEY, [b"old"])
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pread", lambda fd, n, at: b"?" * n)
-        with pytest.raises(ShardCorruptError):
-            await drive.put(KEY, [b"new"], replace=True)
-    assert await drive.get(KEY) == b"old"
-    assert files_below(Path(drive.url)) == {"identity", "fence", "lock", KEY}
 
 
 async def test_an_append_that_finds_no_room_leaves_no_empty_segment(

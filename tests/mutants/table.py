@@ -65,9 +65,16 @@ FAULTS = [
     Fault(
         "a scrub reads what the kernel remembers, not the disk",
         "ecfs/drive/local_shards.py",
-        "        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)\n",
+        "from_disk.whole(descriptor) as data:",
+        "memoryview(_read_range(descriptor, 0, -1)) as data:",
+        ("tests/drive/test_from_disk.py",),
+    ),
+    Fault(
+        "a file system without direct reads verifies what the kernel remembers",
+        "ecfs/drive/from_disk.py",
+        "    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)\n",
         "",
-        ("tests/drive/test_local.py",),
+        ("tests/drive/test_from_disk.py",),
     ),
     Fault(
         "R21 an append is not synced",
@@ -620,8 +627,8 @@ FAULTS = [
     Fault(
         "R23 nothing is kept back on a drive",
         "ecfs/commit/space.py",
-        "            frees.append(member.space.free // slots - keep)",
-        "            frees.append(member.space.free // slots)",
+        "            frees.append(space.free // slots - keep)",
+        "            frees.append(space.free // slots)",
         CHECKPOINTS,
     ),
     Fault(

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from random import Random
 from types import ModuleType
 
-from ecfs.commit import engine, readahead, reading, sealer
+from ecfs.commit import readahead, reading, sealer
 from ecfs.heal import foretell, repair, scrub_stripes
 from ecfs.journal import eventlog, history, record, segments
 
 KNOBS: list[tuple[ModuleType, str, int | float]] = [
-    (engine, "LAST_COMMITS", 1),
     (readahead, "BLOCKS", 2),
     (readahead, "FILES", 1),
     (readahead, "WINDOW", 96 << 10),

@@ -40,12 +40,15 @@ sim: $(TEST_READY) ## replay one simulated history: make sim SEED=7 MIX=everythi
 
 BRANCHES := $(BIN)/coverage run --parallel-mode --source=ecfs.commit,ecfs.journal,ecfs.stripes,ecfs.heal
 
-branches: $(TEST_READY) ## which branches simulator and crash tests reach: make branches SEEDS=20 (hours)
-	@for mix in broken everything harmed lapses tight rivals crashes; do \
+branches: $(TEST_READY) ## which branches simulator and crash tests reach: make branches SEEDS=45 (half an hour)
+	@for mix in broken busy crashes everything harmed lapses rivals tight; do \
 		$(BRANCHES) -m tests.sim --seed $(SEED) --seeds $(SEEDS) --steps $(STEPS) --mix $$mix || exit 1; done
 	@$(BRANCHES) -m pytest -q tests/crash tests/sim/test_histories.py
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --show-missing --skip-covered
+	@mkdir -p build
+	@$(BIN)/coverage json --quiet -o build/branches.json
+	@$(BIN)/python -m tests.sim.branches build/branches.json
 
 crash: $(TEST_READY) ## cut the power and fail every drive operation in turn, hours
 	@$(BIN)/pytest tests/crash -m "soak or not soak" --timeout 7200

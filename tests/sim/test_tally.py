@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from tests.crash.__main__ import fingerprint
 from tests.crash.recording import Cut
+from tests.sim.branches import main as branches
 from tests.sim.model import Moment
 from tests.sim.run import CLIENT, DRIVE, play_seed
 from tests.sim.store import SimStore, take_images
@@ -35,3 +39,19 @@ def test_states_that_differ_in_what_survived_of_one_file_are_two() -> None:
     cut = Cut(0, "append", whole, moments, frozenset(), [0])
     assert fingerprint(whole, cut) == fingerprint(take_images([store]), cut)
     assert fingerprint(whole, cut) != fingerprint(torn, cut)
+
+
+@pytest.mark.parametrize("reached", [95, 96])
+def test_each_room_must_have_its_branches_reached(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], reached: int
+) -> None:
+    """However many lines there are, and however good the other rooms."""
+
+    def file(branches: int) -> dict[str, dict[str, int]]:
+        counts = {"covered_branches": branches, "num_branches": 100, "covered_lines": 1000, "num_statements": 1000}
+        return {"summary": counts}
+
+    files = {"/somewhere/ecfs/heal/a.py": file(reached), "/somewhere/ecfs/journal/b.py": file(100)}
+    (tmp_path / "report").write_text(json.dumps({"files": files}))
+    assert branches(str(tmp_path / "report")) == (reached == 95)
+    assert ("not over 95 %: heal" in capsys.readouterr().out) == (reached == 95)

@@ -52,8 +52,16 @@ SMALL = Settings(
 LARGE = replace(SMALL, stripe_size=1 << 20, seal_at=1 << 20, journal_limit=1 << 16, compact_slack=1 << 20)
 """Shards of several blocks: damaged in one and sound in the others."""
 
-HOARDING = replace(SMALL, inline_at_most=8192, pack_inline_at=1 << 18, commit_rows=400)
-"""Little files stay with the metadata for long, more than a stripe of them."""
+HOARDING = replace(
+    SMALL,
+    stripe_size=1 << 14,
+    seal_at=1 << 14,
+    inline_at_most=1 << 14,
+    pack_inline_at=1 << 17,
+    commit_rows=400,
+    journal_limit=1 << 18,
+)
+"""What is little stays with the metadata for long, more of it than goes into a stripe."""
 
 READ_S = (0.0002, 0.004)
 """What a read takes in three of four worlds, and so how late the slowest of a stripe is."""

@@ -162,7 +162,7 @@ async def _read_run(collected: Collected, heads: Sequence[RecordHead], drives: d
 
 @dataclass
 class _Tape:
-    """Where the next record goes on one drive."""
+    """Where the next record goes on one drive. newest: of those that were begun here, however that ended."""
 
     key: str
     number: int
@@ -176,8 +176,6 @@ class Appending:
 
     writer: SegmentWriter
     slot: int
-    tape: _Tape
-    seq: int
     begun: Begun
 
     @property
@@ -190,7 +188,6 @@ class Appending:
         except BaseException:
             self.writer.give_up(self.slot)
             raise
-        self.tape.newest = max(self.tape.newest, self.seq)
 
     def give_up(self) -> None:
         self.begun.give_up()
@@ -218,7 +215,7 @@ class SegmentWriter:
     async def append(self, slot: int, drive: Drive, record: Record, framed: bytes | None = None) -> None:
         """Append, durable on return. On any error, cancellation included, the segment is given up for ever."""
         data = framed if framed is not None else frame(record)
-        tape = self._tape(slot, len(data))
+        tape = self._tape(slot, len(data), record.head.seq)
         offset = tape.offset
         tape.offset += len(data)
         try:
@@ -226,11 +223,10 @@ class SegmentWriter:
         except BaseException:
             self.give_up(slot)
             raise
-        tape.newest = max(tape.newest, record.head.seq)
 
     def begin(self, slot: int, drive: Drive, record: Record, framed: bytes, gathering: Gathering) -> Appending | None:
         """`append`, begun: see `Drive.begin_append`. None where only `append` will do."""
-        tape = self._tape(slot, len(framed))
+        tape = self._tape(slot, len(framed), record.head.seq)
         try:
             begun = drive.begin_append(tape.key, tape.offset, framed, gathering)
         except BaseException:
@@ -239,9 +235,11 @@ class SegmentWriter:
         if begun is None:
             return None
         tape.offset += len(framed)
-        return Appending(self, slot, tape, record.head.seq, begun)
+        return Appending(self, slot, begun)
 
-    def _tape(self, slot: int, length: int) -> _Tape:
+    def _tape(self, slot: int, length: int, seq: int) -> _Tape:
+        """Where a record goes. From now on it counts as being there: a checkpoint that is finished while it is on its
+        way must not prune its segment, and one whose append fails may have landed in part."""
         tape = self._tapes.get(slot)
         if tape is not None and tape.offset + length > SEGMENT_LIMIT and tape.offset:
             self.give_up(slot)
@@ -250,14 +248,14 @@ class SegmentWriter:
             number = self._next.get(slot, 0)
             self._next[slot] = number + 1
             tape = self._tapes[slot] = _Tape(segment_key(self._epoch, number), number)
+        tape.newest = max(tape.newest, seq)
         return tape
 
     def give_up(self, slot: int) -> None:
         """Begin a new segment with the next record on this drive."""
         tape = self._tapes.pop(slot, None)
         if tape is not None:
-            # A failed append may have landed in part: keep the segment as long as anything it could hold.
-            self._old.setdefault(slot, {})[tape.key] = tape.newest + 1
+            self._old.setdefault(slot, {})[tape.key] = tape.newest
 
     def prunable(self, slot: int, before_seq: int) -> list[str]:
         """Closed segments whose records are all at or below `before_seq`; forgets them."""

@@ -434,6 +434,13 @@ FAULTS = [
         CHECKPOINTS,
     ),
     Fault(
+        "R8 a segment is pruned while its first record is on its way",
+        "ecfs/journal/segments.py",
+        "        tape.newest = max(tape.newest, seq)\n        return tape\n",
+        "        tape.newest = seq if tape.offset else 0\n        return tape\n",
+        CHECKPOINTS,
+    ),
+    Fault(
         "R8 a superblock is written before the checkpoint is synced",
         "ecfs/commit/checkpointer.py",
         "        await self._settler.sync(stripes)\n",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -125,6 +127,52 @@ async def test_r08_a_crash_before_the_superblocks_leaves_the_older_checkpoint_wh
     pool.crash()
     async with pool.engine() as engine:
         assert {name for _, name, _ in engine.db.names.entries(1, 0, 9)} == {b"f10", b"f11"}
+
+
+async def test_r08_the_segment_of_a_record_on_its_way_is_not_pruned(
+    pool: MemoryPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint is done just when the first record of a segment was written and not yet answered. Were the segment
+    deleted then, what is acknowledged a moment later would be nowhere: on all drives, as all of them are at it."""
+    monkeypatch.setattr(segments, "SEGMENT_LIMIT", 1)
+    async with pool.engine(clean=False) as engine:
+        for ino in (10, 11):
+            await make_file(engine, ino)
+            await checkpoint(engine)
+        published, answered = trio.Event(), trio.Event()
+        written: list[str] = []
+
+        async def write_blob(call: Any, *asked: Any) -> None:
+            await published.wait()
+            await call(*asked)
+
+        async def append(call: Any, segment: str, *asked: Any) -> None:
+            await call(segment, *asked)
+            written.append(segment)
+            await answered.wait()
+
+        for drive in pool.drives:
+            monkeypatch.setattr(drive, "write_blob", partial(write_blob, drive.write_blob))
+        engine.request_checkpoint()
+        while not engine.checkpointer.lock.locked():
+            await trio.sleep(0.01)
+        await engine.sync()
+        for drive in pool.drives:
+            monkeypatch.setattr(drive, "append", partial(append, drive.append))
+        await make_file(engine, 12)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(engine.sync)
+            while len(written) < 6:
+                await trio.sleep(0.01)
+            published.set()
+            while engine.checkpointer.lock.locked():
+                await trio.sleep(0.01)
+            answered.set()
+        for drive in pool.drives:
+            await drive.sync()  # or the crash would give back what was pruned
+    pool.crash()
+    async with pool.engine() as engine:
+        assert {name for _, name, _ in engine.db.names.entries(1, 0, 9)} == {b"f10", b"f11", b"f12"}
 
 
 async def test_r16_small_synced_writes_are_inline_and_packed_later(tmp_path: Path, autojump_clock: MockClock) -> None:

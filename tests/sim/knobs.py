@@ -9,8 +9,9 @@ from random import Random
 from types import ModuleType
 
 from ecfs.commit import readahead, reading, sealer
-from ecfs.heal import foretell, repair, scrub_stripes
+from ecfs.heal import drill, foretell, mend, repair, replace, scrub_stripes
 from ecfs.journal import eventlog, history, record, segments
+from ecfs.meta import snapshot
 
 KNOBS: list[tuple[ModuleType, str, int | float]] = [
     (readahead, "BLOCKS", 2),
@@ -19,17 +20,21 @@ KNOBS: list[tuple[ModuleType, str, int | float]] = [
     (reading, "FACTS_KEPT", 2),
     (reading, "STRIPES_AT_ONCE", 1),
     (sealer, "FILES", 1),
+    (drill, "PAGE", 2),
     (foretell, "LONG_S", 30.0),
+    (mend, "AT_ONCE", 1),
     (repair, "ASIDE_LIMIT", 1),
     (repair, "ASIDE_S", 5.0),
     (repair, "BATCH", 2),
     (repair, "QUICK_LIMIT", 1),
-    (scrub_stripes, "PAGE", 3),
+    (replace, "BATCH", 2),
+    (scrub_stripes, "PAGE", 8),
     (scrub_stripes, "REMEMBERED", 2),
     (eventlog, "KEPT", 8),
     (history, "TOGETHER", 4 << 10),
     (record, "MAX_PART", 1 << 10),
     (segments, "SEGMENT_LIMIT", 8 << 10),
+    (snapshot, "PAGES_PER_STEP", 1),
 ]
 """Module, name, and what it is turned down to. Formats are not changed by it: parts of a record may always be shorter
 than the longest, within one world."""

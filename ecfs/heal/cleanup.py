@@ -35,10 +35,10 @@ class Cleanup:
     async def run(self) -> None:
         """Every drive that is up, now and when it comes back."""
         while True:
-            for member in self._ctx.pool.members.writable():
-                if self._done.get(member.slot) != member.incarnation and member.drive is not None:
+            for member, drive in self._ctx.pool.members.drives():
+                if self._done.get(member.slot) != member.incarnation:
                     self._done[member.slot] = member.incarnation
-                    await self.clean(member.slot, member.drive)
+                    await self.clean(member.slot, drive)
             await self._ctx.pool.members.wait_change(3600)
 
     async def clean(self, slot: int, drive: Drive) -> None:

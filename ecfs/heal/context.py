@@ -53,9 +53,9 @@ class HealContext:
     def nudge(self) -> None:
         self.on_nudge()
 
-    def workable(self) -> list[Member]:
+    def workable(self) -> list[tuple[Member, Drive]]:
         """Members whose shards can be repaired now."""
-        return [member for member in self.pool.members.writable() if member.slot not in self.entering]
+        return [(member, drive) for member, drive in self.pool.members.drives() if member.slot not in self.entering]
 
     def fact(self, stripe: int) -> StripeFact | None:
         """A stripe that somebody still needs; None if it is dead by now, which is no finding (R13).

@@ -57,8 +57,8 @@ class Arrival:
     present: list[int] = field(default_factory=list)
     complete: Callable[[], Awaitable[None]] | None = None
     location: dict[str, str] = field(default_factory=dict)
-    copied: Copied | None = None
-    """How much of history it has."""
+    copied: Copied = field(init=False, repr=False, compare=False)
+    """How much of history it has, from when it was asked on."""
 
 
 @dataclass
@@ -193,8 +193,6 @@ class Entrance:
 
     async def _last_steps(self, arrival: Arrival) -> None:
         pool, drive = self._ctx.pool, Impatient(arrival.drive)
-        if arrival.copied is None:
-            raise RuntimeError("history is copied before")
         await self._complete(arrival, drive.capabilities.deadline_s)
         arrival.copied = await copy_rest(pool, arrival.tape, drive, arrival.copied)
         await drive.prepare(pool.live_epochs())

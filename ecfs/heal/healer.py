@@ -103,7 +103,7 @@ class Healer:
             if not run.dry_run:
                 run.position = self._position(report.started_ns)
                 run.position.rate = run.rate
-            run.meter = job.meter
+            run.on_limit = job.meter.limit_to
             await Scrub(job, self._watch, self._joiner).run(run, self.scrubbing.save)
         return self._ended("scrub", job)
 

@@ -110,19 +110,17 @@ class Mender:
             if fact is None:
                 return None
             result = Mended(stripe, length=fact.fragment_length)
-            members = [m for m in self._ctx.workable() if m.slot in slots]
+            drives = [(member, drive) for member, drive in self._ctx.workable() if member.slot in slots]
             missing = self._ctx.pool.db.ledger.masks(stripe).missing
-            for member in members:
+            for member, _ in drives:
                 if missing >> member.slot & 1:
                     # Should it be readable all the same, then from a cache: the sync that was to cover it failed (R21).
                     result.bad[member.slot] = ShardMissingError("was never made durable", slot=member.slot)
-            await together(partial(self._check, fact, m, result) for m in members if m.slot not in result.bad)
+            await together(partial(self._check, fact, m, d, result) for m, d in drives if m.slot not in result.bad)
             return result
 
-    async def _check(self, fact: StripeFact, member: Member, result: Mended) -> None:
-        pool, drive, incarnation = self._ctx.pool, member.drive, member.incarnation
-        if drive is None:
-            return
+    async def _check(self, fact: StripeFact, member: Member, drive: Drive, result: Mended) -> None:
+        pool, incarnation = self._ctx.pool, member.incarnation
         try:
             await check_shard(drive, fact, member.slot, pool.pool_id)
             pool.members.drive_answered(member.slot)
@@ -199,14 +197,18 @@ class Mender:
         pool = self._ctx.pool
         with pool.pins.pin(result.stripe):
             fact = self._ctx.fact(result.stripe)
-            for slot, incarnation in result.put.items() if fact is not None else ():
-                member = pool.members[slot]
+            if fact is not None:
+                await self._reread_shards(fact, result)
+        pool.reader.forget(result.stripe)
+
+    async def _reread_shards(self, fact: StripeFact, result: Mended) -> None:
+        for member, drive in self._ctx.pool.members.drives():
+            slot, incarnation = member.slot, member.incarnation
+            if result.put.get(slot) == incarnation:
                 again = Mended(result.stripe)
-                if fact is not None and member.incarnation == incarnation:
-                    await self._check(fact, member, again)
+                await self._check(fact, member, drive, again)
                 if again.good.get(slot) == incarnation:
                     result.repaired[slot] = incarnation
-        pool.reader.forget(result.stripe)
 
     # ---- record -----------------------------------------------------------------------------------------
 

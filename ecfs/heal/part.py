@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from ecfs.drive.base import Drive
@@ -11,7 +11,7 @@ from ecfs.heal.context import HealContext
 from ecfs.heal.mend import Mended
 from ecfs.heal.meter import Meter
 from ecfs.heal.repair import Repairer
-from ecfs.heal.report import LOST, PENDING, REPAIRED, Finding, ScrubReport
+from ecfs.heal.report import FINDINGS, LOST, PENDING, REPAIRED, Finding, ScrubReport
 from ecfs.pool.members import Member
 from ecfs.shard import DATA_OFFSET
 
@@ -38,13 +38,14 @@ class Job:
         self.meter.progress.found = self.report.found
         self.meter.progress.repaired = self.report.repaired
 
-    def here(self) -> list[Member]:
-        """The drives of W, to be looked at. Whatever is away now is not, even if it is back before the end."""
-        members = self.ctx.pool.members
-        for member in members:
-            if not (member.up and member.in_w):
+    def here(self) -> Iterator[tuple[Member, Drive]]:
+        """The drives of W, to be looked at. Whatever is away when it is its turn is not, even if it is back before the
+        end."""
+        for member in self.ctx.pool.members:
+            if member.up and member.in_w and member.drive is not None:
+                yield member, member.drive
+            else:
                 self.unseen.setdefault(member.slot, member.reason or "it was away")
-        return members.writable()
 
     def unread(self, slot: int, why: object) -> None:
         """Something on this drive could not be looked at: nobody may take it for verified. Told once per drive."""
@@ -70,7 +71,7 @@ class Job:
 
     def lost(self, stripe: int, error: StripeLostError | str) -> None:
         """A stripe can't be decoded now: name the files."""
-        room = len(self.report.findings) < 1000
+        room = len(self.report.findings) < FINDINGS
         paths = self.ctx.paths_of(stripe) if room else ()
         self.add(Finding("missing-shard", LOST, str(error), None, stripe, paths))
 

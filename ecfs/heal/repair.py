@@ -190,7 +190,7 @@ class Repairer:
         """Stripes that can lose no more shard first, then those that are being read, then the others by danger; each
         at most once per pass."""
         ledger, parity = self._ctx.pool.db.ledger, self._ctx.pool.geometry.m
-        workable = frozenset(member.slot for member in self._ctx.workable())
+        workable = frozenset(member.slot for member, _ in self._ctx.workable())
         while True:
             if self._wanted and (not tour.levels or tour.levels[0] < parity):
                 numbers = [self._wanted.popitem()[0] for _ in range(min(BATCH, len(self._wanted)))]
@@ -225,7 +225,7 @@ class Repairer:
         """A drive on which nothing is missing or unknown is online; only then (users rely on the word)."""
         pool, rows = self._ctx.pool, []
         gaps: dict[int, list[Gap]] = {}
-        for member in self._ctx.workable():
+        for member, _ in self._ctx.workable():
             row = pool.db.drives.row(member.slot)
             if row is None or row.state == "online" or pool.db.ledger.next_missing(member.slot, 0, 1):
                 continue

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 REPAIRED, PENDING, LOST, NOTED = "repaired", "pending", "lost", "noted"
+FINDINGS = 1000
+"""That a report keeps."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class ScrubReport:
     finished_ns: int = 0
     drives: dict[int, DriveTally] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
-    """At most 1,000; `dropped` counts the rest."""
+    """At most `FINDINGS`; `dropped` counts the rest."""
     dropped: int = 0
     checked: int = 0
     found: int = 0
@@ -83,7 +85,7 @@ class ScrubReport:
             tally = self.tally(finding.slot)
             tally.found += 1
             tally.repaired += finding.state == REPAIRED
-        if len(self.findings) < 1000:
+        if len(self.findings) < FINDINGS:
             self.findings.append(finding)
         else:
             self.dropped += 1

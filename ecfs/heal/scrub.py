@@ -127,7 +127,7 @@ class Scrub:
 
     async def _add_missing(self) -> int:
         ledger, shards = self._job.ctx.pool.db.ledger, 0
-        for member in self._job.ctx.workable():
+        for member, _ in self._job.ctx.workable():
             after = 0
             while numbers := ledger.next_missing(member.slot, after, 1000):
                 after = numbers[-1]

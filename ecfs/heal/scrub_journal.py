@@ -64,13 +64,11 @@ class CheckpointCheck:
         finding: every opening knew."""
         pool = self._job.ctx.pool
         bad: dict[int, DriveError] = {}
-        for member in self._job.here():
-            if member.drive is None:
-                continue
+        for member, drive in self._job.here():
             try:
                 if doubt := self._doubts.about(fact, member.slot):
                     raise doubt
-                await check_shard(member.drive, fact, member.slot, pool.pool_id)
+                await check_shard(drive, fact, member.slot, pool.pool_id)
             except (ShardMissingError, ShardCorruptError) as error:
                 bad[member.slot] = error
             except (DriveError, FormatTooNewError) as error:
@@ -108,16 +106,14 @@ class JournalCheck:
         Unpruned segments count, and finding where each ends may take longer than reading it, so a drive is asked. The
         drives are read one after the other, so together they could read more.
         """
-        members, began = self._job.ctx.pool.members.writable(), trio.current_time()
-        size = await self._size(members[0]) if members else 0
+        drives, began = list(self._job.ctx.pool.members.drives()), trio.current_time()
+        size = await self._size(*drives[0]) if drives else 0
         listing = trio.current_time() - began
-        return (listing + size * BYTE_S) * len(members), size * len(members) ** 2
+        return (listing + size * BYTE_S) * len(drives), size * len(drives) ** 2
 
-    async def _size(self, member: Member) -> int:
-        if member.drive is None:
-            return 0
+    async def _size(self, member: Member, drive: Drive) -> int:
         try:
-            async with aclosing(member.drive.list("j/")) as entries:
+            async with aclosing(drive.list("j/")) as entries:
                 return sum([entry.size async for entry in entries])
         except DriveError as error:
             self._job.ctx.pool.members.drive_failed(member.slot, error)
@@ -128,9 +124,9 @@ class JournalCheck:
         async with self._job.ctx.engine.checkpointer.lock:
             tail = Base(pool.writer.epoch, pool.seq, pool.hash)
             oldest = pool.checkpoints[-1]
-            members, collected = self._job.here(), Collected()
-            for member in members:
-                await self._collect(collected, member)
+            collected = Collected()
+            for member, drive in self._job.here():
+                await self._collect(collected, member.slot, drive)
                 self._job.meter.tick()
             try:
                 base = Base(oldest.epoch, oldest.seq, bytes.fromhex(oldest.record))
@@ -138,22 +134,20 @@ class JournalCheck:
             except HistoryGapError as error:
                 self._job.add(Finding("journal", LOST, f"{error}; unmount cleanly to write a checkpoint"))
                 return
-            for member in members:
-                await self._check(member, collected, chain)
+            for member, drive in pool.members.drives():
+                await self._check(member, drive, collected, chain)
 
-    async def _collect(self, collected: Collected, member: Member) -> None:
-        if member.drive is None:
-            return
+    async def _collect(self, collected: Collected, slot: int, drive: Drive) -> None:
         try:
-            await collect(collected, member.slot, member.drive, self._job.ctx.pool.pool_id)
+            await collect(collected, slot, drive, self._job.ctx.pool.pool_id)
         except DriveError as error:
-            self._job.unread(member.slot, error)
-            self._job.ctx.pool.members.drive_failed(member.slot, error)
+            self._job.unread(slot, error)
+            self._job.ctx.pool.members.drive_failed(slot, error)
 
-    async def _check(self, member: Member, collected: Collected, chain: list[RecordHead]) -> None:
+    async def _check(self, member: Member, drive: Drive, collected: Collected, chain: list[RecordHead]) -> None:
         job, journal = self._job, collected.drives.get(member.slot)
-        if journal is None or member.drive is None or not (member.up and member.in_w):
-            return
+        if journal is None:
+            return  # it was away, or failed, when it was read
         lacking = [head for head in chain if head.hash not in journal.hashes]
         # The end of a segment may be torn: an append was cut short, and what it held came again elsewhere.
         damaged = {key for key, _, torn in journal.flaws if not torn or lacking}
@@ -163,7 +157,7 @@ class JournalCheck:
         job.found(
             "journal",
             text,
-            repaired=await self._repair(member, member.drive, damaged, journal.newest),
+            repaired=await self._repair(member, drive, damaged, journal.newest),
             slot=member.slot,
         )
 
@@ -198,10 +192,10 @@ class BlobCheck:
 
     async def run(self) -> None:
         async with self._job.ctx.engine.checkpointer.lock:
-            for member in self._job.here():
-                if member.drive is not None and member.slot not in self._job.ctx.entering:
+            for member, drive in self._job.here():
+                if member.slot not in self._job.ctx.entering:
                     try:
-                        await self._check(member, member.drive)
+                        await self._check(member, drive)
                     except DriveError as error:
                         self._job.unread(member.slot, error)
                         self._job.ctx.pool.members.drive_failed(member.slot, error)

@@ -22,6 +22,8 @@ ALWAYS = 16
 REMEMBERED = 10_000
 SHARD_S = 120e-6
 """What listing one shard takes; measured, for the time left."""
+BREATH = 1000
+"""Entries of a listing after which others get their turn."""
 
 
 class OrphanCheck:
@@ -37,11 +39,9 @@ class OrphanCheck:
         return pool.db.ledger.count() * len(pool.members.writable()) * SHARD_S
 
     async def run(self) -> None:
-        for member in self._job.ctx.pool.members.writable():
-            if member.drive is None:
-                continue
+        for member, drive in self._job.ctx.pool.members.drives():
             try:
-                await self._check(member, member.drive)
+                await self._check(member, drive)
             except DriveError as error:
                 self._job.ctx.pool.members.drive_failed(member.slot, error)
 
@@ -70,7 +70,7 @@ class OrphanCheck:
                     total += 1
                     if self._is_orphan(entry.key):
                         orphans.append(entry.key)
-                    if total % 1000 == 0:
+                    if total % BREATH == 0:
                         self._job.meter.tick()
                         await trio.lowlevel.checkpoint()
         return orphans, total

@@ -107,7 +107,7 @@ class StripeCheck:
             for number in numbers:
                 pins.enter_context(ctx.pool.pins.pin(number))
             page = _Page([fact for number in numbers if (fact := ctx.fact(number)) is not None])
-            await together(partial(self._check_drive, member, page) for member in self._job.here())
+            await together(partial(self._check_drive, member, page) for member, _ in self._job.here())
         await self._judge(page)
 
     async def _check_drive(self, member: Member, page: _Page) -> None:

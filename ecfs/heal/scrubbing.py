@@ -13,7 +13,6 @@ import trio
 
 from ecfs.errors import EcfsError, RefusedError
 from ecfs.heal.context import HealContext
-from ecfs.heal.meter import Meter
 from ecfs.heal.report import ScrubProgress, ScrubReport
 from ecfs.meta import Outcome
 from ecfs.meta.drives import Drives
@@ -64,7 +63,7 @@ class Run:
         self.rate = rate
         self.listeners: list[OnProgress] = []
         self.position: ScrubPosition | None = None
-        self.meter: Meter | None = None
+        self.on_limit: Callable[[float], None] = lambda rate: None
         self.wish = ""
         """Why it was asked to end: "paused" or "cancelled"; "" while nobody asked."""
         self.why = "the scrub was stopped by whoever began it; the next one goes on from there"
@@ -77,8 +76,7 @@ class Run:
 
     def limit(self, rate: float) -> None:
         self.rate = rate
-        if self.meter is not None:
-            self.meter.limit_to(rate)
+        self.on_limit(rate)
         if self.position is not None:
             self.position.rate = rate
 

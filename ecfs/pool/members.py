@@ -96,6 +96,12 @@ class Members:
         """W ∩ up: who gets shards and records now."""
         return [member for member in self._members if member.up and member.in_w]
 
+    def drives(self) -> Iterator[tuple[Member, Drive]]:
+        """W ∩ up, each with its drive. Whoever has gone away before it is his turn is left out."""
+        for member in self._members:
+            if member.up and member.in_w and member.drive is not None:
+                yield member, member.drive
+
     def up(self) -> list[Member]:
         return [member for member in self._members if member.up]
 

@@ -117,7 +117,7 @@ class Healer:
         with self._job("replace", ScrubReport(), None, progress) as job:
             self.replacing = slot
             await Replacer(job, self._joiner).run(slot, url)
-            await Scrub(job, self._watch, self._joiner).rebuild_only()
+            await Scrub(job, self._watch, self._joiner).rebuild_only(slot)
         return self._ended("replace", job)
 
     async def drill(

@@ -204,11 +204,11 @@ class Repairer:
 
     def _job(self, stripe: int, workable: frozenset[int]) -> Job | None:
         slots = self._ctx.pool.db.ledger.missing_slots(stripe) & workable
-        if not slots or stripe in self.set_aside or not self._may_decode(stripe, slots):
+        if not slots or stripe in self.set_aside or not self.may_decode(stripe, slots):
             return None
         return stripe, slots
 
-    def _may_decode(self, stripe: int, slots: frozenset[int]) -> bool:
+    def may_decode(self, stripe: int, slots: frozenset[int]) -> bool:
         """False if trying would be in vain: too many of the drives that have its shards are away."""
         pool = self._ctx.pool
         if self._ctx.engine.sealed.is_kept(stripe):

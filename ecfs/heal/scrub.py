@@ -25,6 +25,8 @@ INODE_S = 12e-6
 """What checking the metadata takes per file; measured, for the time left."""
 SAVE_S = 10.0
 """What a crash makes a scrub do again at most. Each time is a commit."""
+BATCH = 1000
+"""Stripes after which others get their turn."""
 Save = Callable[[Run], Awaitable[None]]
 
 
@@ -88,14 +90,25 @@ class Scrub:
             self._saved = trio.current_time()
             await save(run)
 
-    async def rebuild_only(self) -> None:
+    async def rebuild_only(self, slot: int) -> None:
         """After a replacement: what is missing, without checking all the rest."""
         job = self._job
         await self._rebuild()
         for stripe, why in job.repairer.set_aside.items():
             if job.ctx.fact(stripe) is not None:
                 job.lost(stripe, why)
+        await self._tell_untried(slot)
         job.report.finished_ns = job.ctx.pool.clock.wall_ns()
+
+    async def _tell_untried(self, slot: int) -> None:
+        """What the new drive lacks, and nobody tried to decode: too much of it is on drives that are away."""
+        job, repairer, after = self._job, self._job.repairer, 0
+        while numbers := job.ctx.pool.db.ledger.next_missing(slot, after, BATCH):
+            after = numbers[-1]
+            for stripe in sorted(set(numbers).difference(repairer.set_aside)):
+                if not repairer.may_decode(stripe, frozenset({slot})) and job.ctx.fact(stripe) is not None:
+                    job.lost(stripe, f"stripe {stripe:016x} can't be decoded: too many drives are away")
+            await trio.lowlevel.checkpoint()
 
     async def _rebuild(self, then: StripeCheck | None = None) -> None:
         """First what is known to be missing: that is where the danger is. then: what is checked afterwards."""
@@ -129,7 +142,7 @@ class Scrub:
         ledger, shards = self._job.ctx.pool.db.ledger, 0
         for member, _ in self._job.ctx.workable():
             after = 0
-            while numbers := ledger.next_missing(member.slot, after, 1000):
+            while numbers := ledger.next_missing(member.slot, after, BATCH):
                 after = numbers[-1]
                 shards += len(numbers)
                 await trio.lowlevel.checkpoint()

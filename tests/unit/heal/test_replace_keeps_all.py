@@ -59,14 +59,16 @@ async def test_what_is_committed_when_the_new_drive_was_filled(
         await patient.check()
 
 
-async def test_a_shard_of_what_can_not_be_decoded_now(hospital: Hospital, autojump_clock: MockClock) -> None:
-    """With a third drive's shard bad, three are left. When one of those that are away is back, all four are needed."""
+@pytest.mark.parametrize("bad", [2, 3], ids=["another drive", "the one replaced"])
+async def test_a_shard_of_what_can_not_be_decoded_now(hospital: Hospital, autojump_clock: MockClock, bad: int) -> None:
+    """With a third drive's shard bad, three are left. When one of those that are away is back, all four are needed.
+    Whoever lacks the shard, it is said that the stripe can't be decoded."""
     hospital.spare["new"] = MemoryStore()
     async with hospital.open() as patient:
         await patient.write(7, data(300_000))
         await without_drives(patient, 0, 1)
         (stripe,) = patient.stripes()
-        del hospital.pool.stores[2].names[shard_key("s", stripe)]
+        del hospital.pool.stores[bad].names[shard_key("s", stripe)]
         report = await patient.healer.replace(3, "memory:new")
         assert [(each.stripe, each.state) for each in report.findings if each.kind != "drive"] == [(stripe, "lost")]
         hospital.pool.stores[0].come_back()

@@ -12,12 +12,16 @@ from contextlib import suppress
 from dataclasses import replace
 from random import Random
 
+import trio
+
 from ecfs import shard
 from ecfs.errors import EcfsError, StalledError
 from ecfs.fs.filesystem import FileSystem
 from ecfs.geometry import counter_of
+from ecfs.heal.repair import ASIDE_S, RETRY_S
+from ecfs.heal.report import LOST
 from ecfs.journal import record
-from ecfs.meta import cross_check
+from ecfs.meta import Inode, cross_check
 from ecfs.pool.sealed import seal_body
 from tests.sim.history import SOMEBODY, History, Violation, difference, read_tree
 from tests.sim.model import ROOT
@@ -57,6 +61,15 @@ def forge(data: bytearray, chance: Random) -> None:
     data[: shard.HEADER_LENGTH] = shard.build_header(replace(header, block_crcs=crcs))
 
 
+def walk(fs: FileSystem, path: bytes) -> Inode:
+    """The inode of a path that is there, b"" for the root."""
+    found = fs.namespace.lookup(ROOT, b".")
+    for name in path.split(b"/")[1:]:
+        found = found and fs.namespace.lookup(found.ino, name)
+    assert found is not None
+    return found
+
+
 class Calamities:
     """Each kind is a method; `happen` chooses one and puts the media back as they were."""
 
@@ -66,11 +79,17 @@ class Calamities:
 
     async def happen(self) -> None:
         world = self.world
-        kinds = [self.look]
+        kinds: list[Callable[[], Awaitable[None]]] = [self.look]
         if not world.brittle and not world.suspects:
-            kinds += [self.too_few, self.journal_rots, self.superblocks_rot, self.checkpoints_gone]
-            kinds += [self.stripes_gone, self.stripes_gone, self.newer, self.newer, self.forged]
+            kinds += self.kinds()
         await self._undone(world.chance.choice(kinds))
+
+    def kinds(self) -> list[Callable[[], Awaitable[None]]]:
+        """For a pool that is whole; more often what is listed twice."""
+        return [
+            self.too_few, self.journal_rots, self.superblocks_rot, self.checkpoints_gone, self.stripes_gone,
+            self.stripes_gone, self.newer, self.newer, self.forged,
+        ]  # fmt: skip
 
     async def _undone(self, kind: Callable[[], Awaitable[None]]) -> None:
         world = self.world
@@ -161,7 +180,24 @@ class Calamities:
                 raise Violation(f"{before} can't be read, and a drill says {drill.findings[:3]}")
             if await self._the_rest(mount) != before:
                 raise Violation(f"a scrub changed which files can be read: before, not {before}")
+            await self._afterwards(mount, before)
         world.done["files lost"] += len(before)
+
+    async def _afterwards(self, mount: Mount, lost: set[bytes]) -> None:
+        """Minutes later nothing is different, or people have deleted what was lost: then no scrub speaks of it."""
+        if self.world.chance.random() < 0.5:
+            await trio.sleep(ASIDE_S + RETRY_S)
+            if await self._the_rest(mount) != lost:
+                raise Violation(f"in time it changed which files can be read: not {lost} any more")
+            return
+        for path in lost:
+            directory, _, name = path.rpartition(b"/")
+            await mount.fs.namespace.unlink(walk(mount.fs, directory).ino, name)
+        await mount.engine.sync()
+        report = await mount.healer.scrub()
+        wrong = [f for f in report.findings if f.state == LOST and mount.engine.db.files.live(f.stripe or 0) <= 0]
+        if wrong:
+            raise Violation(f"nobody needs it any more, and a scrub says {wrong[:3]}")
 
     async def _the_rest(self, mount: Mount) -> set[bytes]:
         """The files that can't be read; all others must be those of one moment."""
@@ -234,6 +270,9 @@ class Calamities:
             try:
                 async with self.world.mounted(accept_loss=accept_loss) as mount:
                     await self._holds_together(mount)
+                    if accept_loss:
+                        await mount.healer.scrub()
+                        await self._holds_together(mount)
             except* EcfsError as errors:
                 self.world.done[f"refused: {what(errors)}"] += 1
             else:

@@ -10,13 +10,13 @@ from itertools import combinations
 import trio
 
 from ecfs.meta import cross_check
-from tests.sim.calamities import Calamities
 from tests.sim.client import Client
 from tests.sim.disasters import Disasters
 from tests.sim.healing import Healing, check_ledger
 from tests.sim.history import History, Violation, read_tree
 from tests.sim.looking import Looking
 from tests.sim.model import ROOT, Moment, Tree, new_model
+from tests.sim.needs import Needs
 from tests.sim.rivals import Rivals
 from tests.sim.steps import FILE_OPERATIONS, HEALING, Step
 from tests.sim.world import Mount, World, is_cut
@@ -48,7 +48,7 @@ class Driver:
         self.disasters = Disasters(world)
         self.healing = Healing(world)
         self.looking = Looking(world)
-        self.calamities = Calamities(world, self.history)
+        self.calamities = Needs(world, self.history)
         self.rivals = Rivals(world, self.history, self.model)
         self._contest: Step | None = None
 

@@ -132,15 +132,39 @@ class Disasters:
                     rot(world.stores[place], chance, key)
 
     async def do_prune(self, step: Step, mount: Mount) -> None:
-        """Somebody deleted a part of a drive: directories of shards, the journal, everything but shards (R22)."""
+        """Somebody deleted a part of a drive: directories of shards, the journal, everything but shards (R22). Where
+        nothing says any more whose it is, something else may come to lie there, too."""
         store = self._harmed(step, silently=True)
         if store is None:
             return
         kept = [("j/", "s/", "c/"), ("j/", "c/", "identity"), ("s/", "c/", "identity"), ("s/", "c/")][step.b % 4]
         for key in [key for key in store.names if not key.startswith(kept)]:
             store.drop(key)
+        store.gone.update({"s/", "c/", "j/"}.difference(kept))
         if "s/" not in kept:
             store.epochs.clear()
+        elif "identity" not in kept:
+            self._mix_up(store, Random(step.c))
+
+    def _mix_up(self, store: SimStore, chance: Random) -> None:
+        """Somebody's files, or shards of another drive under the names of this one's."""
+        if chance.random() < 0.5:
+            store.strays.append("holiday.jpg")
+            return
+        other = self.world.stores[chance.choice(self.world.places)]
+        keys = sorted(key for key in store.names if key[:2] == "s/" and key in other.names)
+        if other is not store and keys:
+            key = chance.choice(keys)
+            store.names[key].data[:] = other.names[key].data
+            store.foreign.add(key)
+
+    async def do_muddle(self, step: Step, mount: Mount) -> None:
+        """A drive's superblock is exchanged for another drive's, and its identity rots: nothing says whose it is."""
+        store = self._harmed(step, silently=True)
+        other = self.world.stores[self.world.places[step.b % len(self.world.places)]]
+        if store is not None and "superblock" in store.names.keys() & other.names.keys():
+            store.names["superblock"].data[:] = other.names["superblock"].data
+            rot(store, Random(step.c), "identity" if "identity" in store.names else "superblock")
 
     async def do_lie(self, step: Step, mount: Mount) -> None:
         """From now on it answers a sync before anything is durable."""
@@ -181,6 +205,7 @@ class Disasters:
     async def do_calm(self, step: Step, mount: Mount) -> None:
         self.world.weather.breeze = 0.0
         self.world.weather.rates.clear()
+        self.world.weather.slow.clear()
         for store in self.world.stores:
             store.lies = 0
 
@@ -191,6 +216,10 @@ class Disasters:
         world = self.world
         if world.suspects or world.brittle:
             return
+        self.darken(step)
+
+    def darken(self, step: Step) -> None:
+        world = self.world
         world.blackout = world.brittle = True
         world.reasons.update(BLACKOUT)
         for place in Random(step.a).sample(world.places, world.geometry.m + 1 + step.b % world.geometry.k):
@@ -200,12 +229,13 @@ class Disasters:
                 world.stores[place].freeze()
 
     async def do_lights(self, step: Step, mount: Mount) -> None:
-        """All drives are back. What left W meanwhile lacks something until it is mended."""
-        world = self.world
+        """All drives are back, at once or one by one. What left W meanwhile lacks something until it is mended."""
+        world, chance = self.world, Random(step.b)
         if not world.blackout:
             return
-        for place in world.places:
+        for place in chance.sample(world.places, len(world.places)):
             world.stores[place].come_back()
+            await trio.sleep(chance.uniform(0, 2) * (step.a % 2))
         await settled(mount)
         world.blackout = False
         world.reasons.difference_update(BLACKOUT)

@@ -46,6 +46,8 @@ class Weather:
     rates: dict[int, float] = field(default_factory=dict)
     only: frozenset[str] = frozenset()
     breeze: float = 0.0
+    slow: set[int] = field(default_factory=set)
+    """Places where every operation is."""
     read_s: tuple[float, float] | None = None
     """How long a read takes, from and to; None: no time at all. A drive whose reads take none is to the reader one
     that it knows nothing of: it waits longer for it and never reads straight."""
@@ -79,7 +81,8 @@ class Weather:
             return self.script(self.seen, place, operation)
         rate = self.rates.get(place, 0.0)
         if not rate or self.chance.random() >= rate:
-            return "latency" if self.breeze and self.chance.random() < self.breeze else None
+            is_slow = place in self.slow or (self.breeze and self.chance.random() < self.breeze)
+            return "latency" if is_slow else None
         kinds = [kind for kind in apt(operation) if not self.only or kind in self.only]
         return self.chance.choice(kinds) if kinds else None
 
@@ -172,6 +175,9 @@ class SimDrive(DriveWrapper):
         if self.store.frozen is not None:
             await self.store.frozen.wait()
         self.store.settle_late()
+        if call.operation in ("list", "put", "append") and (call.key or "")[:2] in self.store.gone:
+            await trio.lowlevel.checkpoint()
+            raise DriveUnreachableError("its directory was deleted", slot=self.slot, key=call.key)
         fault = self.weather.draw(self.place, call.operation, call.key)
         result: T = await (call.go() if fault is None else FAULTS[fault](self, call))
         if self.weather.cut:
@@ -186,6 +192,16 @@ class SimDrive(DriveWrapper):
 
     async def create(self, blobs: Mapping[str, bytes], *, filesystem: str = "") -> None:
         await self.meet(Call("create", None, partial(self.inner.create, blobs, filesystem=filesystem)))
+
+    async def is_vacant(self) -> bool:
+        return await super().is_vacant() and not self.store.strays
+
+    async def strays(self, limit: int = 1000) -> list[str]:
+        return [*await super().strays(limit), *self.store.strays][:limit]
+
+    async def prepare(self, epochs: Sequence[int]) -> None:
+        await super().prepare(epochs)
+        self.store.gone.clear()
 
     async def put(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
         data = b"".join(buffers)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
+from random import Random
 
 import trio
 
+from ecfs.drive.fence import NOBODY
 from ecfs.drive.shards import check_whole_shard
 from ecfs.errors import EcfsError, RefusedError
 from ecfs.heal.report import LOST, ScrubProgress, ScrubReport
 from ecfs.shard import shard_key
-from tests.sim.disasters import place_of, settled, until
+from tests.sim.disasters import Disasters, place_of, rot, settled, until
 from tests.sim.history import Violation
 from tests.sim.steps import Step
 from tests.sim.world import Mount, World
 
 NOTICED_WITHIN_S = 2.5
 """What a drive lost a moment ago (wiped, rolled back) nobody can know yet: it is promised to show within 2 s."""
-ATTEMPTS = 4
-"""Scrubs until nothing is found any more: one repairs, one confirms; orphans take two."""
+ATTEMPTS = 5
+"""Scrubs until nothing is found any more: one repairs, one confirms; orphans take two; one that moved away what lay in
+the way comes first."""
 
 
 class Healing:
@@ -27,6 +31,7 @@ class Healing:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.disasters = Disasters(world)
         self.begun: dict[int, int] = {}
         """slot → the place of a replacement that did not come to its end."""
 
@@ -34,7 +39,10 @@ class Healing:
         await getattr(self, f"do_{step.kind}")(step, mount)
 
     async def do_scrub(self, step: Step, mount: Mount) -> None:
-        """While whatever goes on goes on. It may be interrupted; it may not do harm."""
+        """While whatever goes on goes on. It may be interrupted; it may not do harm. Now and then a drive has
+        forgotten to whom it is promised."""
+        if step.c % 8 == 0 and self.world.lockable and (place := self.world.harm(step.a, silently=True)) is not None:
+            self.world.stores[place].fence = NOBODY
         try:
             report = await mount.healer.scrub(
                 dry_run=step.a % 5 == 0, rate=[None, 1e5, 1e6, 1e8][step.b % 4], progress=Watcher()
@@ -53,12 +61,20 @@ class Healing:
         """What people do to a scrub that runs, or was interrupted; half of the time they begin a slow one first."""
         async with trio.open_nursery() as nursery:
             if step.b % 2:
-                nursery.start_soon(self.do_scrub, Step("scrub", 1, 1), mount)
+                nursery.start_soon(self.do_scrub, Step("scrub", 1, 1, 1), mount)
                 await trio.sleep([0.1, 3, 12][step.c % 3])
             self._pause(step.a, mount)
             if step.c % 2:
                 await trio.sleep(1)
                 self._pause(step.a + 1, mount)
+            await self._waits_for(step.a % 2 == 0, mount)
+
+    async def _waits_for(self, running: bool, mount: Mount) -> None:
+        """As `ecfs scrub` does in another terminal; for a while only, since nobody may begin one."""
+        with trio.move_on_after(30):
+            await mount.healer.scrubbing.until(running=running)
+            if (mount.healer.scrubbing.run is not None) != running:
+                raise Violation(f"a wait until scrubs are running: {running} ended too early")
 
     def _pause(self, number: int, mount: Mount) -> None:
         scrubbing = mount.healer.scrubbing
@@ -68,28 +84,81 @@ class Healing:
             self.world.done["pause: RefusedError"] += 1
 
     async def do_drill(self, step: Step, mount: Mount) -> None:
-        """Whatever goes on: nothing may be called lost that is not."""
+        """Whatever goes on: nothing may be called lost that is not. Somebody may interrupt it: the next goes on."""
+        full, rate, patience = step.a % 3 == 0, [None, 1e4, 3e4, 1e6][step.c % 4], [math.inf, 20, 60][step.a // 3 % 3]
+        with trio.move_on_after(patience) as scope:
+            await self._drill(mount, full=full, restart=step.b % 4 == 0, rate=rate)
+        if scope.cancelled_caught:
+            self.world.done["drill: interrupted"] += 1
+            await self._drill(mount, full=full, restart=False, rate=None)
+
+    async def _drill(self, mount: Mount, *, full: bool, restart: bool, rate: float | None) -> None:
         try:
-            report = await mount.healer.drill(
-                full=step.a % 3 == 0, restart=step.b % 2 == 0, rate=[None, None, 3e4, 1e6][step.c % 4]
-            )
+            report = await mount.healer.drill(full=full, restart=restart, rate=rate)
         except EcfsError as error:
             self.world.done[f"drill: {type(error).__name__}"] += 1
             return
+        self.world.done["drill: resumed"] += report.resumed
         if report.lost and not self.world.reasons:
             raise Violation(f"a drill says that something is lost: {report.findings[:3]}")
 
     async def do_replace(self, step: Step, mount: Mount) -> None:
-        slot = step.b % self.world.geometry.n
-        old = self.world.places[slot]
-        if old in self.world.harmable():
-            self.world.suspects.add(old)
-            await self._replace(mount, slot, begun=self.begun.get(slot) if step.c % 4 else None)
-
-    async def _replace(self, mount: Mount, slot: int, begun: int | None = None) -> None:
-        """begun: a place that an earlier replacement of the slot came to fill in part, to go on with."""
-        world = self.world
+        world, slot = self.world, step.b % self.world.geometry.n
+        old = world.places[slot]
+        if old not in world.harmable():
+            return
+        whole = not world.suspects
+        world.suspects.add(old)
+        begun = self.begun.get(slot) if step.c % 4 else None
         new = world.new_place() if begun is None else begun
+        self._trouble(new, Random(step.a))
+        async with trio.open_nursery() as nursery:
+            if whole and step.c % 3 == 0:
+                nursery.start_soon(self._darkness, step, mount)
+            with trio.CancelScope() as scope:
+                nursery.start_soon(self._interrupt, step, mount, f"memory:{new}", scope)
+                await self._replace(mount, slot, new)
+            self.adopt_places(mount)
+            if scope.cancelled_caught and new not in world.places and step.a % 3:
+                world.weather.slow.discard(new)
+                await self._replace(mount, slot, new)
+            scope.cancel()
+
+    def _trouble(self, new: int, chance: Random) -> None:
+        """The new disk may be slow, or a poor one. What an earlier replacement put on it may have rotted meanwhile."""
+        world = self.world
+        for _ in range(chance.randrange(4)):
+            rot(world.stores[new], chance)
+        trouble = chance.randrange(4)
+        if trouble < 2:
+            world.weather.slow.add(new)
+        elif trouble == 2:
+            world.weather.rates[new] = 0.05
+            world.silent.add(new)
+
+    async def _interrupt(self, step: Step, mount: Mount, url: str, scope: trio.CancelScope) -> None:
+        """Somebody gives it up after a while, or just when the new drive has the slot."""
+        members, slot = mount.engine.pool.members, step.b % self.world.geometry.n
+        if step.c % 5 == 0:
+            await trio.sleep(step.a % 40)
+            scope.cancel()
+        elif step.c % 5 == 1:
+            while members[slot].url != url and not scope.cancel_called:
+                await members.wait_change(1)
+            scope.cancel()
+
+    async def _darkness(self, step: Step, mount: Mount) -> None:
+        """In the midst of it, more drives than may be lost stop answering for a while."""
+        await trio.sleep(step.a % 80 / 10)
+        if not self.world.brittle:
+            self.disasters.darken(step)
+            await trio.sleep(step.b % 50)
+            await self.disasters.do_lights(step, mount)
+
+    async def _replace(self, mount: Mount, slot: int, new: int) -> None:
+        """new: a fresh place, or one that an earlier replacement of the slot came to fill in part, to go on with."""
+        world = self.world
+        begun = self.begun.get(slot) == new
         self.begun[slot] = new
         try:
             await mount.healer.replace(slot, f"memory:{new}", progress=Watcher())
@@ -98,7 +167,7 @@ class Healing:
         self.adopt_places(mount)
         if new in world.places:
             del self.begun[slot]
-            world.done["replace: gone on with"] += begun is not None
+            world.done["replace: gone on with"] += begun
 
     async def do_mistake(self, step: Step, mount: Mount) -> None:
         """What people mistype: a slot that there is not, the place of another drive, one that is not empty."""
@@ -162,10 +231,18 @@ class Healing:
         try:
             await until(lambda: not self._away(mount) and not mount.engine.stalled, "drives come back", 60)
         except AssertionError:
-            if attempt:
+            if attempt and not self._moved_away():
                 for slot in [m.slot for m in mount.engine.pool.members if not m.up]:
                     self.world.done["replaced as hopeless"] += 1
-                    await self._replace(mount, slot)
+                    await self._replace(mount, slot, self.world.new_place())
+
+    def _moved_away(self) -> bool:
+        """As a scrub asked for: what is not ours. Until then nothing may be made there (R22)."""
+        stores = [self.world.stores[place] for place in self.world.places]
+        if any("identity" in store.names for store in stores if store.strays or store.foreign):
+            raise Violation("a drive was made where something else lies")
+        tidied = [store.tidy() for store in stores]
+        return any(tidied)
 
     async def _scrubbed(self, mount: Mount) -> ScrubReport:
         try:

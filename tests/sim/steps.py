@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+Mix = dict[str, float]
+
 
 @dataclass(frozen=True)
 class Step:
@@ -29,14 +31,12 @@ FILE_OPERATIONS = {
 }  # fmt: skip
 HOUSEKEEPING = {"checkpoint": 1, "compact": 2, "pack": 1, "breeze": 1, "calm": 1, "status": 2}
 ENDINGS = {"crash": 1, "kill": 1, "remount": 1}
-HARM = {
+HARM: Mix = {
     "vanish": 2, "come_back": 4, "reboot": 1, "wipe": 1, "rot": 3, "lie": 1, "storm": 6, "calm": 1, "save": 3,
-    "roll_back": 2, "scatter": 1, "prune": 1, "unmount": 1,
+    "roll_back": 2, "scatter": 1, "prune": 1, "muddle": 0.3, "unmount": 1,
 }  # fmt: skip
-HEALING = {"mend": 3, "scrub": 1.5, "replace": 1.5, "drill": 0.5, "pause": 1, "mistake": 0.5}
+HEALING = {"mend": 3, "scrub": 1.5, "replace": 1.5, "drill": 1, "pause": 1, "mistake": 0.5}
 BEYOND = {"blackout": 1, "lights": 3, "full": 1, "roomy": 3}
-
-Mix = dict[str, float]
 
 
 def mixed(*parts: tuple[Mix | dict[str, int], float]) -> Mix:
@@ -103,7 +103,12 @@ def shown(steps: Sequence[Step]) -> str:
     return "[\n" + "".join(f"    {step!r},\n" for step in steps) + "]"
 
 
-RIVALS = mixed((FILE_OPERATIONS, 0.92), (HOUSEKEEPING, 0.03), ({"rival": 3, "race": 2, "crash": 1, "remount": 1}, 0.05))
+RIVALS = mixed(
+    (FILE_OPERATIONS, 0.92),
+    (HOUSEKEEPING, 0.03),
+    ({"rival": 3, "race": 2, "crash": 1, "remount": 1}, 0.05),
+    ({"reboot": 2, "vanish": 1, "come_back": 2, "mend": 1}, 0.02),
+)
 """Needs drives without locks."""
 MIXES = {
     "broken": BROKEN,

@@ -36,6 +36,12 @@ class SimStore(MemoryStore):
     """(start, end) of what can't be read any more; goes with the file."""
     frozen: trio.Event | None = None
     """While set, nothing is answered, nor refused, until the event."""
+    gone: set[str] = field(default_factory=set)
+    """Prefixes whose directory was deleted; `prepare` makes them anew."""
+    strays: list[str] = field(default_factory=list)
+    """Names of files that are not ecfs's own."""
+    foreign: set[str] = field(default_factory=set)
+    """Keys of shards that belong elsewhere."""
     left_behind: list[Change] = field(default_factory=list)
     """What a process that was killed had not synced: no later one knows of it, so that only the kernel may write it."""
 
@@ -68,6 +74,21 @@ class SimStore(MemoryStore):
         for write in [write for write in self.late if write.due <= trio.current_time()]:
             self.late.remove(write)
             write.do()
+
+    def clear(self) -> None:
+        super().clear()
+        self.gone.clear()
+        self.strays.clear()
+        self.foreign.clear()
+
+    def tidy(self) -> bool:
+        """Somebody moves away what is not this drive's. False if there was nothing."""
+        found = bool(self.strays or self.foreign)
+        for key in self.foreign:
+            self.drop(key)
+        self.strays.clear()
+        self.foreign.clear()
+        return found
 
     def drop(self, key: str) -> None:
         """The file is gone as if it had never been written."""

@@ -340,6 +340,7 @@ class World:
         """No more faults from now on; what was done stays done."""
         self.blackout = False
         self.weather.rates.clear()
+        self.weather.slow.clear()
         self.weather.breeze = 0.0
         for place, store in enumerate(self.stores):
             store.lies = 0

@@ -13,6 +13,7 @@ import trio
 
 from ecfs.drive.base import Buffer, check_segment
 from ecfs.drive.begun import Gathering, Timed
+from ecfs.drive.fence import judge
 from ecfs.drive.memory import Hook, MemoryDrive
 from ecfs.drive.wrapper import DriveWrapper
 from ecfs.errors import DriveUnreachableError
@@ -192,6 +193,12 @@ class SimDrive(DriveWrapper):
 
     async def create(self, blobs: Mapping[str, bytes], *, filesystem: str = "") -> None:
         await self.meet(Call("create", None, partial(self.inner.create, blobs, filesystem=filesystem)))
+
+    async def alive(self) -> None:
+        """A node says, too, that it is promised to another writer."""
+        await super().alive()
+        if not self.store.lockable and self.inner._writer is not None:
+            judge(self.store.fence, self.inner._writer)
 
     async def is_vacant(self) -> bool:
         return await super().is_vacant() and not self.store.strays

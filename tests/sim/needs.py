@@ -24,13 +24,16 @@ class Needs(Calamities):
     """All calamities."""
 
     def kinds(self) -> list[Callable[[], Awaitable[None]]]:
-        return [*super().kinds(), self.too_many_in_turn, self.too_many_in_turn, self.checkpoints_lost, self.forgeries]
+        return [
+            *super().kinds(), self.too_many_in_turn, self.replaced_in_need, self.checkpoints_lost, self.forgeries,
+            self.forgeries,
+        ]  # fmt: skip
 
     # ---- too many drives, one after the other ---------------------------------------------------------------------
 
     async def too_many_in_turn(self) -> None:
-        """One drive has lost some shards when two others go away; one of those comes back empty, and someone is
-        replaced. When both are back as they were, everything is: what could not be decoded meanwhile, too."""
+        """One drive has lost some shards when two others go away. One of those comes back empty, or with shards only;
+        somebody is replaced. When both are back as they were, all that could not be decoded meanwhile can be."""
         world, chance = self.world, self.world.chance
         holey, away, emptied = chance.sample(world.places, 3)
         slot = chance.choice([slot for slot, place in enumerate(world.places) if place not in (away, emptied)])
@@ -43,10 +46,10 @@ class Needs(Calamities):
                 world.stores[emptied].vanish()
                 await self._out(mount, 2)
                 self._demand_loss(await mount.healer.scrub(), "a scrub")
-                world.stores[emptied].wipe()
+                self._empty(emptied)
                 world.stores[emptied].come_back()
                 await mount.healer.scrub()
-                if world.stores[emptied].exists:
+                if "identity" in world.stores[emptied].names:
                     raise Violation("a deleted drive was recreated although stripes need what it may still bring back")
                 place = world.new_place()
                 self._demand_loss(await mount.healer.replace(slot, f"memory:{place}"), "a replacement")
@@ -56,6 +59,34 @@ class Needs(Calamities):
                 if (report := await mount.healer.scrub()).lost:
                     raise Violation(f"all drives are back, and a scrub says {report.findings[:3]}")
                 self.history.recovered(await read_tree(mount.fs), "after too many drives in turn")
+
+    def _empty(self, place: int) -> None:
+        store = self.world.stores[place]
+        if self.world.chance.random() < 0.5:
+            store.wipe()
+        for key in [key for key in store.names if not key.startswith(("s/", "c/"))]:
+            store.drop(key)
+
+    async def replaced_in_need(self) -> None:
+        """One drive has lost some shards, and nobody knows; two are away, and one of those is replaced. Then the other
+        comes back."""
+        world, chance = self.world, self.world.chance
+        holey, away, dead = chance.sample(world.places, 3)
+        with self._places_kept():
+            async with world.mounted() as mount:
+                if not self._lose_some(mount, holey):
+                    return
+                world.stores[away].vanish()
+                world.stores[dead].vanish()
+                await self._out(mount, 2)
+                report = await mount.healer.replace(world.places.index(dead), self._new_url())
+                self._demand_loss(report, "a replacement")
+                Healing(world).adopt_places(mount)
+                world.stores[away].come_back()
+                await self._out(mount, 0)
+                if (report := await mount.healer.scrub()).lost:
+                    raise Violation(f"enough drives are back, and a scrub says {report.findings[:3]}")
+                self.history.recovered(await read_tree(mount.fs), "after a replacement in need")
 
     def _lose_some(self, mount: Mount, place: int) -> list[int]:
         """Some stripes lose their shard on this drive; nobody knows yet."""

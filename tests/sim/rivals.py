@@ -13,6 +13,7 @@ from dataclasses import replace
 import trio
 
 from ecfs.errors import EcfsError, FencedError, NotEnoughDrivesError, StalledError
+from tests.sim.healing import NOTICED_WITHIN_S
 from tests.sim.history import SOMEBODY, History, Violation, difference, read_tree
 from tests.sim.model import ROOT, Model, Moment, Tree
 from tests.sim.steps import Step
@@ -31,6 +32,7 @@ class Rivals:
 
     async def do(self, step: Step, mount: Mount) -> None:
         """Another process opens the pool under the feet of `mount`, which is paused meanwhile half of the time."""
+        await self._beforehand(step, mount)
         pause = trio.Event() if step.a % 2 else None
         self._pause(mount, pause)
         try:
@@ -47,6 +49,25 @@ class Rivals:
             self._pause(mount, None)
             if pause is not None:
                 pause.set()
+            self.world.weather.breeze = 0.0
+            for store in self.world.stores:
+                store.lockable = self.world.lockable
+
+    async def _beforehand(self, step: Step, mount: Mount) -> None:
+        """One drive may be on its way back, slowly; or it is a directory, whose lock the other process takes."""
+        world = self.world
+        if step.b % 3 == 0 or (place := world.harm(step.b)) is None:
+            return
+        store = world.stores[place]
+        store.vanish()
+        await trio.sleep(NOTICED_WITHIN_S)
+        store.come_back()
+        if step.b % 3 == 1:
+            store._end_attachments()
+            world.weather.breeze = 0.6
+            await trio.sleep(world.chance.uniform(0, 10))
+        else:
+            store.lockable = True
 
     def _pause(self, mount: Mount, event: trio.Event | None) -> None:
         for drive in mount.drives:

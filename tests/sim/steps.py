@@ -74,10 +74,10 @@ EVERYTHING = mixed(
 
 
 LAPSES = mixed(
-    (FILE_OPERATIONS, 0.55),
+    (FILE_OPERATIONS, 0.5),
     (HOUSEKEEPING, 0.05),
     (ENDINGS, 0.1),
-    (HEALING, 0.05),
+    (HEALING, 0.1),
     ({"mend": 1}, 0.1),
     (BEYOND, 0.1),
     ({"scatter": 1, "unmount": 1, "prune": 1}, 0.05),

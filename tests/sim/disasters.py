@@ -219,9 +219,12 @@ class Disasters:
         self.darken(step)
 
     def darken(self, step: Step) -> None:
+        """Those that are left may be slow, and so all of them when they are back."""
         world = self.world
         world.blackout = world.brittle = True
         world.reasons.update(BLACKOUT)
+        if step.b // 8 % 2:
+            world.weather.breeze = 0.3
         for place in Random(step.a).sample(world.places, world.geometry.m + 1 + step.b % world.geometry.k):
             if step.c % 2:
                 world.stores[place].vanish()

@@ -90,7 +90,7 @@ class Healing:
             await self._drill(mount, full=full, restart=step.b % 4 == 0, rate=rate)
         if scope.cancelled_caught:
             self.world.done["drill: interrupted"] += 1
-            await self._drill(mount, full=full, restart=False, rate=None)
+            await self._drill(mount, full=full is (step.b % 3 > 0), restart=False, rate=None)
 
     async def _drill(self, mount: Mount, *, full: bool, restart: bool, rate: float | None) -> None:
         try:
@@ -109,11 +109,12 @@ class Healing:
             return
         whole = not world.suspects
         world.suspects.add(old)
-        begun = self.begun.get(slot) if step.c % 4 else None
+        begun = self.begun.get(slot) if step.b // 32 % 4 else None
         new = world.new_place() if begun is None else begun
         self._trouble(new, Random(step.a))
         async with trio.open_nursery() as nursery:
-            if whole and step.c % 3 == 0:
+            if whole and step.b // 8 % 3 == 0:
+                world.weather.slow.add(new)
                 nursery.start_soon(self._darkness, step, mount)
             with trio.CancelScope() as scope:
                 nursery.start_soon(self._interrupt, step, mount, f"memory:{new}", scope)
@@ -139,10 +140,10 @@ class Healing:
     async def _interrupt(self, step: Step, mount: Mount, url: str, scope: trio.CancelScope) -> None:
         """Somebody gives it up after a while, or just when the new drive has the slot."""
         members, slot = mount.engine.pool.members, step.b % self.world.geometry.n
-        if step.c % 5 == 0:
+        if step.c % 4 < 2:
             await trio.sleep(step.a % 40)
             scope.cancel()
-        elif step.c % 5 == 1:
+        elif step.c % 4 == 2:
             while members[slot].url != url and not scope.cancel_called:
                 await members.wait_change(1)
             scope.cancel()

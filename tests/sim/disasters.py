@@ -135,8 +135,8 @@ class Disasters:
         """Somebody deleted a part of a drive: directories of shards, the journal, everything but shards (R22). Where
         nothing says any more whose it is, something else may come to lie there, too."""
         store = self._harmed(step, silently=True)
-        if store is None:
-            return
+        if store is None or not store.exists:
+            return  # perhaps its disk is not mounted
         kept = [("j/", "s/", "c/"), ("j/", "c/", "identity"), ("s/", "c/", "identity"), ("s/", "c/")][step.b % 4]
         for key in [key for key in store.names if not key.startswith(kept)]:
             store.drop(key)

@@ -140,6 +140,9 @@ class Image:
     fence: Writer = NOBODY
     exists: bool = True
     reachable: bool = True
+    gone: frozenset[str] = frozenset()
+    strays: tuple[str, ...] = ()
+    foreign: frozenset[str] = frozenset()
 
     def contents(self) -> dict[str, bytes]:
         """Every file but the fence and notes that a look may leave."""
@@ -163,7 +166,14 @@ def take_image(store: MemoryStore, copies: Copies) -> Image:
         store.fence,
         store.exists,
         store.reachable,
+        *_oddities(store),
     )
+
+
+def _oddities(store: MemoryStore) -> tuple[frozenset[str], tuple[str, ...], frozenset[str]]:
+    if not isinstance(store, SimStore):
+        return frozenset(), (), frozenset()
+    return frozenset(store.gone), tuple(store.strays), frozenset(store.foreign)
 
 
 def _bytes_of(file: File, copies: Copies) -> bytes:
@@ -186,6 +196,8 @@ def put_image(store: MemoryStore, image: Image, copies: Copies | None = None) ->
     ]
     store.epochs = set(image.epochs)
     store.fence, store.exists, store.reachable = image.fence, image.exists, image.reachable
+    if isinstance(store, SimStore):
+        store.gone, store.strays, store.foreign = set(image.gone), list(image.strays), set(image.foreign)
     store._end_attachments()
 
 

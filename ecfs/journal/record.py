@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ecfs.errors import CorruptError, FormatTooNewError
-from ecfs.shard import crc32
+from ecfs.shard import Buffer, crc32
 
 MAGIC = b"ECFSRECD"
 FORMAT = 1
@@ -130,7 +130,7 @@ def frame(record: Record) -> bytes:
     return bytes(frames)
 
 
-def parse_part(header: bytes) -> Part:
+def parse_part(header: Buffer) -> Part:
     """Verify a frame header (256 bytes). Raises CorruptError, FormatTooNewError."""
     if len(header) != HEADER_LENGTH or header[:8] != MAGIC:
         raise CorruptError("no record here")
@@ -156,14 +156,6 @@ def parse_part(header: bytes) -> Part:
     return Part(head, number, length, crc)
 
 
-def assemble(head: RecordHead, bodies: list[bytes]) -> Record:
-    """Join verified parts to a record and check the hash of all. Raises CorruptError."""
-    payload = b"".join(bodies)
-    if len(payload) != head.payload_length or _record_hash(head, payload) != head.hash:
-        raise CorruptError(f"record {head.seq} of epoch {head.epoch} does not match its hash")
-    return Record(head, payload[: head.patchset_length], payload[head.patchset_length :])
-
-
 @dataclass(frozen=True)
 class Found:
     """A valid record in a segment at `offset` (bytes)."""
@@ -172,22 +164,21 @@ class Found:
     offset: int
 
 
-def parse_record(data: bytes) -> Record:
-    """The record whose frames are exactly `data`. Raises CorruptError."""
-    head: RecordHead | None = None
-    bodies: list[bytes] = []
+def parse_record(data: Buffer, head: RecordHead) -> Record:
+    """The record with this head, if its frames are exactly `data`. Raises CorruptError."""
+    bodies: list[Buffer] = []
     offset = 0
     while offset < len(data):
         part = parse_part(data[offset : offset + HEADER_LENGTH])
-        head = head or part.head
         body = data[offset + HEADER_LENGTH : offset + HEADER_LENGTH + part.length]
         if part.head != head or part.number != len(bodies) or crc32(body) != part.crc:
             raise CorruptError("record part damaged")
         bodies.append(body)
         offset += HEADER_LENGTH + part.length
-    if head is None:
-        raise CorruptError("empty record")
-    return assemble(head, bodies)
+    payload = b"".join(bodies)
+    if len(payload) != head.payload_length or _record_hash(head, payload) != head.hash:
+        raise CorruptError(f"record {head.seq} of epoch {head.epoch} does not match its hash")
+    return Record(head, payload[: head.patchset_length], payload[head.patchset_length :])
 
 
 @dataclass(frozen=True)
@@ -228,25 +219,10 @@ def _record_at(segment: bytes, offset: int) -> tuple[int, RecordHead | None]:
     except CorruptError:
         following = segment.find(MAGIC, offset + 1)
         return (len(segment) if following < 0 else following) - offset, None
-    if part.number != 0:
-        return HEADER_LENGTH + part.length, None
     try:
-        parse_record(segment[offset : offset + part.head.framed_length])
+        # Not copied: a later part, which is no record by itself, ends this at once, and a segment may be full of them.
+        parse_record(memoryview(segment)[offset : offset + part.head.framed_length], part.head)
     except CorruptError:
-        return _torn_length(segment, offset, part.head), None
+        # Only this part is skipped: what follows it may be less than the head says, and another record.
+        return HEADER_LENGTH + part.length, None
     return part.head.framed_length, part.head
-
-
-def _torn_length(segment: bytes, offset: int, head: RecordHead) -> int:
-    """Bytes to skip over a damaged record, part by part: a torn one is shorter than its head says, because an
-    append that failed may have been followed by nothing, and what follows must not be skipped with it."""
-    skipped = 0
-    for number in range(head.parts):
-        try:
-            part = parse_part(segment[offset + skipped : offset + skipped + HEADER_LENGTH])
-        except CorruptError:
-            break
-        if part.head != head or part.number != number:
-            break
-        skipped += HEADER_LENGTH + part.length
-    return skipped

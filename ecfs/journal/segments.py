@@ -6,6 +6,7 @@ timed out the segment is never touched again, since the abandoned call may still
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -121,11 +122,9 @@ async def fetch(collected: Collected, head: RecordHead, drives: dict[int, Drive]
         if drive is None:
             continue
         try:
-            record = parse_record(await drive.get(place.segment, place.offset, head.framed_length))
+            return parse_record(await drive.get(place.segment, place.offset, head.framed_length), head)
         except (DriveError, CorruptError):
             continue
-        if record.head == head:
-            return record
     raise CorruptError(f"commit {head.seq} could be read a moment ago and now on no drive")
 
 
@@ -154,9 +153,7 @@ async def _read_run(collected: Collected, heads: Sequence[RecordHead], drives: d
     for head in heads[: len(places)]:
         start = places[head.hash].offset - first.offset
         with suppress(CorruptError):
-            record = parse_record(run[start : start + head.framed_length])
-            if record.head == head:
-                found[head.hash] = record
+            found[head.hash] = parse_record(run[start : start + head.framed_length], head)
     return found
 
 
@@ -165,9 +162,18 @@ class _Tape:
     """Where the next record goes on one drive. newest: of those that were begun here, however that ended."""
 
     key: str
-    number: int
     offset: int = 0
     newest: int = 0
+
+
+@dataclass
+class _Shelf:
+    """The segments of one drive. next: the number of the next one of this epoch, never used twice. old: those that are
+    closed, with the seq of their newest record."""
+
+    tape: _Tape | None = None
+    next: int = 0
+    old: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -201,16 +207,15 @@ class SegmentWriter:
         self._epoch = epoch
         self.kept_for_rescue: list[dict[str, int]] = []
         """Given-up history (R9): segments with records of it are never pruned."""
-        self._tapes: dict[int, _Tape] = {}
-        self._next: dict[int, int] = {}
-        self._old: dict[int, dict[str, int]] = {}
+        self._shelves: defaultdict[int, _Shelf] = defaultdict(_Shelf)
 
     def adopt(self, slot: int, journal: DriveJournal) -> None:
         """Segments of earlier epochs that lie on the drive, to be pruned when a checkpoint covers them."""
-        self._old[slot] = {key: journal.newest.get(key, 0) for key in journal.segments}
-        self._tapes.pop(slot, None)
         mine = [segment_position(key)[1] for key in journal.segments if segment_position(key)[0] == self._epoch]
-        self._next[slot] = max(self._next.get(slot, 0), max(mine, default=-1) + 1)
+        self._shelves[slot] = _Shelf(
+            next=max([self._shelves[slot].next, *(number + 1 for number in mine)]),
+            old={key: journal.newest.get(key, 0) for key in journal.segments},
+        )
 
     async def append(self, slot: int, drive: Drive, record: Record, framed: bytes | None = None) -> None:
         """Append, durable on return. On any error, cancellation included, the segment is given up for ever."""
@@ -240,26 +245,25 @@ class SegmentWriter:
     def _tape(self, slot: int, length: int, seq: int) -> _Tape:
         """Where a record goes. From now on it counts as being there: a checkpoint that is finished while it is on its
         way must not prune its segment, and one whose append fails may have landed in part."""
-        tape = self._tapes.get(slot)
-        if tape is not None and tape.offset + length > SEGMENT_LIMIT and tape.offset:
+        shelf = self._shelves[slot]
+        if shelf.tape is not None and shelf.tape.offset and shelf.tape.offset + length > SEGMENT_LIMIT:
             self.give_up(slot)
-            tape = None
-        if tape is None:
-            number = self._next.get(slot, 0)
-            self._next[slot] = number + 1
-            tape = self._tapes[slot] = _Tape(segment_key(self._epoch, number), number)
-        tape.newest = max(tape.newest, seq)
-        return tape
+        if shelf.tape is None:
+            shelf.tape = _Tape(segment_key(self._epoch, shelf.next))
+            shelf.next += 1
+        shelf.tape.newest = max(shelf.tape.newest, seq)
+        return shelf.tape
 
     def give_up(self, slot: int) -> None:
         """Begin a new segment with the next record on this drive."""
-        tape = self._tapes.pop(slot, None)
-        if tape is not None:
-            self._old.setdefault(slot, {})[tape.key] = tape.newest
+        shelf = self._shelves[slot]
+        if shelf.tape is not None:
+            shelf.old[shelf.tape.key] = shelf.tape.newest
+            shelf.tape = None
 
     def prunable(self, slot: int, before_seq: int) -> list[str]:
         """Closed segments whose records are all at or below `before_seq`; forgets them."""
-        old = self._old.get(slot, {})
+        old = self._shelves[slot].old
         keys = [key for key, newest in old.items() if newest <= before_seq and not self.is_kept(key, newest)]
         for key in keys:
             del old[key]
@@ -267,15 +271,11 @@ class SegmentWriter:
 
     def hand_over(self, tape: int, slot: int) -> None:
         """The drive that was written as `tape` is from now on that of `slot`."""
-        self.forget(slot)
-        if tape in self._tapes:
-            self._tapes[slot] = self._tapes.pop(tape)
-        self._old[slot] = self._old.pop(tape, {})
-        self._next[slot] = self._next.pop(tape, 0)
+        self._shelves[slot] = self._shelves.pop(tape, _Shelf())
 
     def dropped(self, slot: int, key: str) -> None:
         """A damaged segment was deleted."""
-        self._old.get(slot, {}).pop(key, None)
+        self._shelves[slot].old.pop(key, None)
 
     def is_kept(self, key: str, newest: int) -> bool:
         """Does a segment hold given-up history? newest: seq of its newest record."""
@@ -284,5 +284,4 @@ class SegmentWriter:
 
     def forget(self, slot: int) -> None:
         """The drive was exchanged: nothing that was known of its segments holds."""
-        self._tapes.pop(slot, None)
-        self._old.pop(slot, None)
+        self._shelves[slot] = _Shelf(next=self._shelves[slot].next)

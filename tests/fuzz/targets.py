@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ecfs.codec import Codec
 from ecfs.control.protocol import error_line, line, read_answer, read_request
 from ecfs.drive import fence
 from ecfs.drive.base import Writer
@@ -69,7 +68,7 @@ def blake(data: bytes) -> bytes:
 def shards() -> list[bytes]:
     found = []
     for size in (1, 1000, 300_000):
-        stripe = encode_stripe(POOL, Codec(4, 2), 1 << 32 | size, "s", GEOMETRY, bytes(i % 251 for i in range(size)))
+        stripe = encode_stripe(POOL, 1 << 32 | size, "s", GEOMETRY, bytes(i % 251 for i in range(size)))
         found += [b"".join(map(bytes, stripe.buffers(index))) for index in (0, 5)]
     return found
 
@@ -109,13 +108,13 @@ def read_segment(data: bytes) -> None:
             end = found.end
             continue
         end = found.offset + found.head.framed_length
-        whole = record.parse_record(data[found.offset : end])
+        whole = record.parse_record(data[found.offset : end], found.head)
         expect(
             end <= len(data) and record.frame(whole) == data[found.offset : end], "a record that is not what it says"
         )
         check_record_hash(data[found.offset : end], whole)
-    record.parse_part(data[: record.HEADER_LENGTH])
-    record.parse_record(data)
+    part = record.parse_part(data[: record.HEADER_LENGTH])
+    record.parse_record(data, part.head)
 
 
 def check_record_hash(framed: bytes, whole: record.Record) -> None:

@@ -227,7 +227,7 @@ class Watch:
         if identity is None or sight.state not in ("member", "joining"):
             return sight
         row = pool.db.drives.row(identity.slot)
-        reason = why_wrong(pool, row, sight) if row is not None else "is not in the drive table"
+        reason = why_wrong(pool, row, identity) if row is not None else "is not in the drive table"
         if any(m.up and m.drive_id == identity.drive_id for m in pool.members):
             reason = "another drive with this identity is in use: one is a copy; take it away"
         if reason and sight.is_member:

@@ -19,7 +19,7 @@ from ecfs.errors import (
 from ecfs.geometry import Geometry
 from ecfs.journal.segments import Collected, collect
 from ecfs.journal.state import Opening, lose, need_k
-from ecfs.journal.superblock import decode_superblock
+from ecfs.journal.superblock import decode_superblock, read_superblock
 from ecfs.journal.support import dead_epochs, known, unsupported
 from ecfs.pool.judge import Sight, by_slot, judge, look, pool_of, rivals
 
@@ -57,9 +57,7 @@ def _nothing_there(sights: list[Sight]) -> EcfsError:
 async def _read_superblocks(opening: Opening) -> None:
     for slot, drive in list(opening.drives.items()):
         try:
-            superblock = decode_superblock(await drive.read_blob("superblock"))
-            if superblock.pool_id == opening.pool_id.hex():
-                opening.superblocks[slot] = superblock
+            opening.superblocks[slot] = await read_superblock(drive, opening.pool_id)
         except CorruptError as error:
             opening.notes.append(f"drive {slot}: {error}")
         except DriveError as error:

@@ -12,7 +12,7 @@ from ecfs.journal.opened import OpenedPool
 from ecfs.journal.record import RecordHead, frame
 from ecfs.journal.segments import Collected, collect, fetch_some
 from ecfs.journal.shown import shown_seq
-from ecfs.journal.superblock import decode_superblock
+from ecfs.journal.superblock import read_superblock
 from ecfs.pool.identity import decode_identity
 
 TOGETHER = 256 << 10
@@ -27,10 +27,8 @@ async def shown_by(pool: OpenedPool, drive: Drive) -> int:
     collected = Collected()
     await collect(collected, -1, drive, pool.pool_id)
     try:
-        superblock = decode_superblock(await drive.read_blob("superblock"))
+        superblock = await read_superblock(drive, pool.pool_id)
     except (CorruptError, ShardMissingError, ShardCorruptError):
-        superblock = None
-    if superblock is not None and superblock.pool_id != pool.pool_id.hex():
         superblock = None
     return shown_seq(pool.db.drives.epochs(), collected.own(-1, await _settled(drive)), superblock)
 
@@ -101,7 +99,7 @@ def _copied(pool: OpenedPool, tape: int, collected: Collected) -> Copied:
 
 
 async def _append(pool: OpenedPool, tape: int, drive: Drive, collected: Collected, lacking: list[RecordHead]) -> None:
-    drives = {m.slot: m.drive for m in pool.members.up() if m.drive is not None} | {tape: drive}
+    drives = pool.members.drives(pool.members.up()) | {tape: drive}
     for heads in _in_handfuls(lacking):
         try:
             records = await fetch_some(collected, heads, drives)
@@ -126,19 +124,18 @@ def _in_handfuls(heads: Sequence[RecordHead]) -> Iterator[list[RecordHead]]:
 
 async def _whole_chain(pool: OpenedPool, tape: int, collected: Collected) -> list[RecordHead]:
     """The retained chain, out of as few drives' journals as will do."""
-    others = [member for member in pool.members.writable() if member.slot != tape]
+    others = pool.members.drives(member for member in pool.members.writable() if member.slot != tape)
     while True:
         try:
             return retained_chain(pool, collected)
         except HistoryGapError as error:
             if not others:
                 raise HistoryGapError(f"no drive that is here holds the whole journal: {error}") from error
-        member = others.pop(0)
+        slot = next(iter(others))
         try:
-            if member.drive is not None:
-                await collect(collected, member.slot, member.drive, pool.pool_id)
+            await collect(collected, slot, others.pop(slot), pool.pool_id)
         except DriveError as error:
-            pool.members.drive_failed(member.slot, error)
+            pool.members.drive_failed(slot, error)
 
 
 def retained_chain(pool: OpenedPool, collected: Collected) -> list[RecordHead]:

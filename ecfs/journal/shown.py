@@ -38,15 +38,9 @@ def with_unknown(old: Sequence[Gap], low: int, high: int) -> list[Gap]:
         return list(old)
     result: list[Gap] = [(lo, min(hi, low), kind) for lo, hi, kind in old if lo < low]
     result += [(max(lo, high), hi, kind) for lo, hi, kind in old if hi > high]
-    missing = sorted(
-        (max(lo, low), min(hi, high)) for lo, hi, kind in old if hi > low and lo < high if kind == "missing"
-    )
-    edge = low
-    for lo, hi in missing:
-        if lo > edge:
-            result.append((edge, lo, "unknown"))
-        result.append((lo, hi, "missing"))
-        edge = max(edge, hi)
-    if edge < high:
-        result.append((edge, high, "unknown"))
-    return sorted(result)
+    missing = [
+        (max(lo, low), min(hi, high), kind) for lo, hi, kind in old if hi > low and lo < high and kind == "missing"
+    ]
+    edges = sorted([low, high, *(edge for lo, hi, _ in missing for edge in (lo, hi))])
+    between: list[Gap] = [(lo, hi, "unknown") for lo, hi in zip(edges[::2], edges[1::2], strict=True) if lo < hi]
+    return sorted([*result, *missing, *between])

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import msgspec
 
+from ecfs.drive.base import Drive
+from ecfs.errors import CorruptError
 from ecfs.geometry import COUNTER_BITS, Geometry
 from ecfs.pool.sealed import seal, unseal
 from ecfs.stripes.fact import StripeFact
@@ -65,15 +67,26 @@ def decode_superblock(data: bytes) -> Superblock:
     return unseal("superblock", data, Superblock)
 
 
+async def read_superblock(drive: Drive, pool_id: bytes) -> Superblock:
+    """What the drive says about this pool. Raises DriveError, CorruptError (also: it is of another pool),
+    FormatTooNewError."""
+    superblock = decode_superblock(await drive.read_blob("superblock"))
+    if superblock.pool_id != pool_id.hex():
+        raise CorruptError(f"superblock of another pool ({superblock.pool_id[:8]})")
+    return superblock
+
+
 def retained_with(checkpoint: Checkpoint, superblocks: Iterable[Superblock]) -> list[Checkpoint]:
-    """The checkpoint and the older one that is kept with it, as the newest superblock that names it says.
+    """The checkpoint, which one of these superblocks names, and the older one that is kept with it, as the newest that
+    names it says.
 
     Not simply the next older one that any drive names: a drive that was away names checkpoints that the others have
     given up since, and taking one of those for kept would forget the one that really is whole.
     """
-    position = (checkpoint.epoch, checkpoint.seq)
-    for superblock in sorted(superblocks, key=lambda each: each.written, reverse=True):
-        for at, named in enumerate(superblock.checkpoints):
-            if (named.epoch, named.seq) == position:
-                return superblock.checkpoints[at : at + 2]
-    return [checkpoint]
+    naming = [
+        (superblock.written, superblock.checkpoints[at : at + 2])
+        for superblock in superblocks
+        for at, named in enumerate(superblock.checkpoints)
+        if (named.epoch, named.seq) == (checkpoint.epoch, checkpoint.seq)
+    ]
+    return max(naming, key=lambda each: each[0])[1]

@@ -14,6 +14,7 @@ from ecfs.journal.opened import OpenedPool
 from ecfs.journal.shown import FIRST_ID, shown_seq, with_unknown
 from ecfs.journal.state import Opening, need_k
 from ecfs.meta import DriveRow, Gap, Outcome
+from ecfs.pool.identity import Identity
 from ecfs.pool.judge import Sight
 
 END_OF_IDS = stripe_id((1 << 31) - 1, 0)
@@ -52,8 +53,8 @@ def judged_table(opening: Opening, pool: OpenedPool) -> list[DriveRow]:
     for row in rows:
         sight = opening.chosen.get(row.slot)
         if sight is not None and sight.identity is not None:
-            reason = why_wrong(pool, row, sight)
-            if reason and not _was_given_up(opening, pool, row, sight):
+            reason = why_wrong(pool, row, sight.identity)
+            if reason and not _was_given_up(opening, pool, row, sight.identity):
                 opening.chosen.pop(row.slot)
                 at = next(i for i, other in enumerate(opening.sights) if other is sight)
                 opening.sights[at] = replace(sight, state="wrong", reason=reason)
@@ -75,11 +76,8 @@ def _where_it_is_looked_for(opening: Opening, pool: OpenedPool, row: DriveRow) -
     return row
 
 
-def why_wrong(pool: OpenedPool, row: DriveRow, sight: Sight) -> str:
+def why_wrong(pool: OpenedPool, row: DriveRow, identity: Identity) -> str:
     """Why a drive of this pool may not take its slot; "" if it may (R7, R11)."""
-    identity = sight.identity
-    if identity is None:
-        return "no identity"
     if identity.drive_id != row.drive_id:
         retired = pool.db.drives.is_retired(identity.drive_id)
         return "was replaced and may not come back" if retired else "is not the drive that belongs in this slot"
@@ -88,10 +86,10 @@ def why_wrong(pool: OpenedPool, row: DriveRow, sight: Sight) -> str:
     return ""
 
 
-def _was_given_up(opening: Opening, pool: OpenedPool, row: DriveRow, sight: Sight) -> bool:
+def _was_given_up(opening: Opening, pool: OpenedPool, row: DriveRow, identity: Identity) -> bool:
     """Its identity is of an epoch that the user gives up with this opening."""
-    identity, given_up = sight.identity, opening.quarantine
-    if identity is None or given_up is None or identity.drive_id != row.drive_id:
+    given_up = opening.quarantine
+    if given_up is None or identity.drive_id != row.drive_id:
         return False
     return identity.epoch <= given_up["epoch"] and pool.db.drives.epoch_nonce(identity.epoch) is None
 

@@ -57,7 +57,7 @@ def _show(name: str, seconds: float, amount: int) -> None:
 
 
 def encoded() -> EncodedStripe:
-    return encode_stripe(POOL, Codec(4, 2), stripe_id(1, 1), "s", GEOMETRY, PAYLOAD)
+    return encode_stripe(POOL, stripe_id(1, 1), "s", GEOMETRY, PAYLOAD)
 
 
 def codec_and_shard() -> None:

@@ -24,9 +24,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pyeclib.ec_iface import ECDriver, ECDriverError
 
 from ecfs.errors import EcfsError
+from ecfs.geometry import FRAGMENT_HEADER
 
 CODE_NAME = "isa_l_rs_cauchy"
-FRAGMENT_HEADER = 80
 Buffer = bytes | bytearray | memoryview
 
 _GOLDEN_LENGTH = 1013

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from ecfs.errors import UsageError
 
 BLOCK_SIZE = 64 * 1024
+FRAGMENT_HEADER = 80
+"""Bytes that the erasure library puts before the data of each fragment. The codec proves it with each encoding."""
 """Bytes covered by one checksum; the smallest piece that is read and verified."""
 
 COUNTER_BITS = 32

@@ -44,13 +44,21 @@ from dataclasses import dataclass
 from isal import isal_zlib
 
 from ecfs.errors import CorruptError, FormatTooNewError
-from ecfs.geometry import BLOCK_SIZE, COUNTER_BITS, MAX_DRIVES, block_count, counter_of, epoch_of, stripe_id
+from ecfs.geometry import (
+    BLOCK_SIZE,
+    COUNTER_BITS,
+    FRAGMENT_HEADER,
+    MAX_DRIVES,
+    block_count,
+    counter_of,
+    epoch_of,
+    stripe_id,
+)
 
 MAGIC = b"ECFSHARD"
 FORMAT = 1
 CODE_NAME = b"isa_l_rs_cauchy".ljust(16, b"\0")
 HEADER_LENGTH = 4016
-FRAGMENT_HEADER = 80
 DATA_OFFSET = 4096
 HASH_LENGTH = 32
 MAX_BLOCKS = 966

@@ -141,7 +141,7 @@ class Settler:
                 return  # the commit asks again for what the background has put: that must not encode it again
             pool = self._pool
             # Not kept: a retry encodes again, and until then the payload alone is in memory.
-            encoded = encode_stripe(pool.pool_id, pool.codec, stripe.id, space, pool.geometry, stripe.payload)
+            encoded = encode_stripe(pool.pool_id, stripe.id, space, pool.geometry, stripe.payload)
             stripe.fact = encoded.fact
             await together(partial(self._put, stripe, encoded, member) for member in lacking)
 

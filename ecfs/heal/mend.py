@@ -145,7 +145,7 @@ class Mender:
         pool, payload = self._ctx.pool, self._ctx.engine.sealed.payload(fact.id)
         if payload is None:
             return {}
-        encoded = encode_stripe(pool.pool_id, pool.codec, fact.id, fact.space, pool.geometry, payload)
+        encoded = encode_stripe(pool.pool_id, fact.id, fact.space, pool.geometry, payload)
         if encoded.fact != fact:
             raise RuntimeError(f"stripe {fact.id:016x} in memory is not the one of its row")
         return {slot: encoded.buffers(fact.index_of(slot)) for slot in result.bad}

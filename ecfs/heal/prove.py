@@ -14,7 +14,7 @@ import trio
 
 from ecfs.codec import Codec
 from ecfs.errors import DriveError, EcfsError, FormatTooNewError, ShardCorruptError
-from ecfs.shard import FRAGMENT_HEADER
+from ecfs.geometry import FRAGMENT_HEADER
 from ecfs.stripes.access import DriveAccess
 from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.fetch import Source
@@ -71,7 +71,7 @@ def _encode(proof: Proof, pool_id: bytes) -> None:
     """Compare what is stored with what the data shards make."""
     fact, geometry = proof.fact, proof.fact.geometry
     payload = b"".join(proof.good[index] for index in range(geometry.k))[: fact.length]
-    encoded = encode_stripe(pool_id, _codec(fact), fact.id, fact.space, geometry, payload)
+    encoded = encode_stripe(pool_id, fact.id, fact.space, geometry, payload)
     if encoded.fact != fact:
         slots = {fact.slot_of(index) for index in range(geometry.k)}
         proof.wrong = {slot: _contradiction(fact, slot) for slot in slots}
@@ -90,7 +90,8 @@ def _contradiction(fact: StripeFact, slot: int) -> ShardCorruptError:
 
 async def decode(proof: Proof) -> None:
     """Lose every set of m shards of a whole stripe in turn and compute them from the other k."""
-    fact, geometry, codec = proof.fact, proof.fact.geometry, _codec(proof.fact)
+    fact, geometry = proof.fact, proof.fact.geometry
+    codec = Codec(geometry.k, geometry.m)
     for away in itertools.combinations(range(geometry.n), geometry.m):
         await trio.lowlevel.checkpoint()  # each takes a millisecond or more of everybody's time
         kept = {index: data for index, data in proof.good.items() if index not in away}
@@ -101,7 +102,3 @@ async def decode(proof: Proof) -> None:
                 text = f"the erasure code can't rebuild it without drives {[fact.slot_of(i) for i in away]}"
                 proof.wrong[slot] = ShardCorruptError(text, slot=slot, key=fact.key)
         proof.decoded += 1
-
-
-def _codec(fact: StripeFact) -> Codec:
-    return Codec(fact.geometry.k, fact.geometry.m)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecfs.clock import Clock
-from ecfs.codec import Codec
 from ecfs.drive.base import Drive, Location, Writer
 from ecfs.errors import DriveError, DriveWrongError, RefusedError
 from ecfs.geometry import Geometry, stripe_id
@@ -132,11 +131,10 @@ def _first_image(
 
 
 async def _store(image: bytes, drives: Sequence[Drive], geometry: Geometry, pool_id: bytes) -> Checkpoint:
-    codec = Codec(geometry.k, geometry.m)
     stripes: list[tuple[int, int, str, list[int]]] = []
     for counter, start in enumerate(range(0, len(image), IMAGE_STRIPE)):
         encoded = encode_stripe(
-            pool_id, codec, stripe_id(FIRST_EPOCH, counter), "c", geometry, image[start : start + IMAGE_STRIPE]
+            pool_id, stripe_id(FIRST_EPOCH, counter), "c", geometry, image[start : start + IMAGE_STRIPE]
         )
         await _put_all(drives, encoded)
         fact = encoded.fact

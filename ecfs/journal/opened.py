@@ -11,7 +11,6 @@ from typing import Any
 import trio
 
 from ecfs.clock import Clock
-from ecfs.codec import Codec
 from ecfs.drive.base import Drive, Writer
 from ecfs.errors import DriveError
 from ecfs.geometry import Geometry, stripe_id
@@ -44,7 +43,6 @@ class OpenedPool:
     members: Members
     db: Database
     reader: StripeReader
-    codec: Codec
     pins: Pins
     writer: Writer
     segments: SegmentWriter

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ecfs.codec import Codec
 from ecfs.errors import (
     CorruptError,
     DriveError,
@@ -107,7 +106,7 @@ def _assemble(opening: Opening, checkpoint: Checkpoint, kept: list[Checkpoint]) 
     table = Members(opening.clock, members, need=need, m=geometry.m)
     pool = OpenedPool(
         opening.pool_id, opening.clock, geometry, settings, opening.scratch, table,
-        db=None, reader=None, codec=Codec(geometry.k, geometry.m), pins=Pins(), writer=opening.writer,  # type: ignore[arg-type]
+        db=None, reader=None, pins=Pins(), writer=opening.writer,  # type: ignore[arg-type]
         segments=SegmentWriter(opening.writer.epoch), seq=checkpoint.seq, hash=bytes.fromhex(checkpoint.record),
         checkpoints=kept, read_only=opening.read_only, notes=opening.notes,
     )  # fmt: skip

@@ -37,8 +37,7 @@ def tell_sentence(folder: Path, say: Say) -> bool:
 
 def write_shards(folder: Path, geometry: Geometry, payload: bytes) -> None:
     pool_id = hashlib.blake2b(b"demo", digest_size=16).digest()
-    codec = Codec(geometry.k, geometry.m)
-    encoded = encode_stripe(pool_id, codec, stripe_id(1, 0), "s", geometry, payload)
+    encoded = encode_stripe(pool_id, stripe_id(1, 0), "s", geometry, payload)
     for index in range(geometry.n):
         place = folder / f"d{index}"
         place.mkdir(mode=0o700)

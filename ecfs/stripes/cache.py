@@ -113,8 +113,7 @@ class StripeCache:
 
     def put_block(self, fact: StripeFact, index: int, number: int, data: Buffer) -> None:
         """Keep a verified block. Copied, since a view would keep the whole run alive that it was read with."""
-        if len(data) <= self.blocks.limit:
-            self.blocks.put((fact.id, fact.content_hash, index, number), bytes(data), len(data))
+        self.blocks.put((fact.id, fact.content_hash, index, number), bytes(data), len(data))
 
     def header(self, fact: StripeFact, index: int) -> ShardHeader | None:
         """The header of shard `index`, if it is kept."""

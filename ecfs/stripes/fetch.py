@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from ecfs.drive.base import Drive
 from ecfs.errors import CorruptError, ShardCorruptError
-from ecfs.geometry import BLOCK_SIZE
+from ecfs.geometry import BLOCK_SIZE, FRAGMENT_HEADER
 from ecfs.shard import (
     DATA_OFFSET,
-    FRAGMENT_HEADER,
     HEADER_LENGTH,
     ShardHeader,
     check_block,
@@ -59,9 +58,8 @@ class Source:
         return ranges if header is not None else [(0, HEADER_LENGTH), *ranges]
 
     def judge(self, numbers: Sequence[int], header: ShardHeader | None, answers: list[bytes]) -> Fetched:
-        """What a drive answered to `ranges`, verified. Raises ShardCorruptError, FormatTooNewError."""
-        if len(answers) != len(self.ranges(numbers, header)):
-            raise self.corrupt(f"the drive answered {len(answers)} ranges, not those it was asked for")
+        """What a drive answered to `ranges`, as many as there are, verified. Raises ShardCorruptError,
+        FormatTooNewError."""
         if header is None:
             header = self._header(memoryview(answers[0]))
             answers = answers[1:]
@@ -89,15 +87,13 @@ class Source:
         Bytes behind its end are not asked for: `Drive.verify` finds those, and no hostile drive can fill memory
         with them."""
         length = FRAGMENT_HEADER + self.fact.fragment_length
-        answers = await self.drive.read(self.fact.key, [(0, HEADER_LENGTH), (HEADER_LENGTH, length)])
-        if len(answers) != 2:
-            raise self.corrupt(f"the drive answered {len(answers)} ranges, not those it was asked for")
-        header = self._header(memoryview(answers[0]))
+        head, fragment = await self.drive.read(self.fact.key, [(0, HEADER_LENGTH), (HEADER_LENGTH, length)])
+        header = self._header(memoryview(head))
         try:
-            check_fragment(header, answers[1])
+            check_fragment(header, fragment)
         except CorruptError as error:
             raise self.corrupt(str(error)) from error
-        return header, answers[1]
+        return header, fragment
 
     def corrupt(self, why: str) -> ShardCorruptError:
         """The error that says so, with slot and key."""

@@ -7,6 +7,7 @@ each other (a parity shard whose checksums are right and whose bytes never were)
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,8 @@ from ecfs.errors import (
     ShardMissingError,
     StripeLostError,
 )
-from ecfs.shard import FRAGMENT_HEADER, Buffer, block_crcs, content_hash
+from ecfs.geometry import FRAGMENT_HEADER
+from ecfs.shard import Buffer, block_crcs, content_hash
 from ecfs.stripes.access import DriveAccess, OnBad, ignore_bad
 from ecfs.stripes.fact import StripeFact
 from ecfs.stripes.fetch import Source
@@ -106,17 +108,17 @@ class _Gathering:
     async def solve(self, wanted: Sequence[int]) -> None:
         """Find k shards that have the row's content hash, and make those that are wanted. Raises StripeLostError."""
         k = self.fact.geometry.k
-        for count in range(k, self.fact.geometry.n + 1):
+        for count in itertools.count(k):
             sources = await self._gather(count)
             # Only sets with the newest shard are new; the others have been tried in the round before.
             for chosen in subsets(k, sources):
                 if sources[-1] in chosen and self._prove(chosen, wanted):
                     self._accuse(chosen)
                     return
-        raise self._lost()
 
     async def _gather(self, count: int) -> Sequence[int]:
-        """Indexes of `count` verified shards, those of earlier calls first. Raises StripeLostError."""
+        """Indexes of `count` verified shards, those of earlier calls first. Raises StripeLostError if there are not
+        that many."""
         while len(self._found) < count:
             verdict = judge(count, self._marks, self._order())
             if verdict.lost:

@@ -12,9 +12,8 @@ from collections.abc import Collection, Sequence
 
 import trio
 
-from ecfs.codec import FRAGMENT_HEADER
 from ecfs.errors import DriveError, StripeLostError
-from ecfs.geometry import Piece
+from ecfs.geometry import FRAGMENT_HEADER, Piece
 from ecfs.shard import Buffer
 from ecfs.stripes.blocks import STREAM
 from ecfs.stripes.fact import StripeFact

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ecfs.codec import FRAGMENT_HEADER as CODEC_FRAGMENT_HEADER
 from ecfs.codec import Codec
 from ecfs.drive.base import Drive
-from ecfs.geometry import Geometry
+from ecfs.geometry import FRAGMENT_HEADER, Geometry
 from ecfs.shard import (
-    FRAGMENT_HEADER,
     Buffer,
     ShardHeader,
     block_crcs,
@@ -19,9 +17,6 @@ from ecfs.shard import (
     crc32,
 )
 from ecfs.stripes.fact import StripeFact
-
-if CODEC_FRAGMENT_HEADER != FRAGMENT_HEADER:
-    raise RuntimeError("the erasure library's fragment header does not fit into the shard's layout")
 
 
 @dataclass(frozen=True)
@@ -39,17 +34,13 @@ class EncodedStripe:
         return [self.headers[index], self.fragments[index]]
 
 
-def encode_stripe(
-    pool_id: bytes, codec: Codec, stripe_id: int, space: str, geometry: Geometry, payload: bytes
-) -> EncodedStripe:
+def encode_stripe(pool_id: bytes, stripe_id: int, space: str, geometry: Geometry, payload: bytes) -> EncodedStripe:
     """Encode a payload of 1 byte to 966 * 64 KiB * k. 4 MiB take 1.5 ms of the calling thread, 5 ms if
     malloc gives freed memory back to the kernel each time (page faults).
 
     Raises ValueError for an impossible stripe (a bug of the caller), EcfsError if the erasure library fails.
     """
-    if (codec.k, codec.m) != (geometry.k, geometry.m):
-        raise ValueError(f"a codec of {codec.k}+{codec.m} for a geometry of {geometry.k}+{geometry.m}")
-    fragments = tuple(codec.encode(payload))
+    fragments = tuple(Codec(geometry.k, geometry.m).encode(payload))
     crcs = [block_crcs(memoryview(fragment)[FRAGMENT_HEADER:]) for fragment in fragments]
     content = content_hash(len(payload), geometry.k, crcs[: geometry.k])
     fact = StripeFact(stripe_id, space, geometry, len(payload), content)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from pyeclib.ec_iface import ECDriver
 
 from ecfs import rescue
-from ecfs.codec import _GOLDEN, CODE_NAME, FRAGMENT_HEADER, golden_payload
+from ecfs.codec import _GOLDEN, CODE_NAME, golden_payload
+from ecfs.geometry import FRAGMENT_HEADER
 from ecfs.meta.schema import APPLICATION_ID, DDL, FIRST_VALUES, SCHEMA_VERSION, SESSION_TABLES, schema_hash
 from tests.rescue.pools import PROGRAM
 

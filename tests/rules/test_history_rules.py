@@ -171,9 +171,7 @@ async def old_shard_of_a_reused_id(pool: MemoryPool) -> None:
         await write(engine, 0, payload)
         await engine.sync()
         fact = engine.files.fact(engine.db.ledger.facts(0, 1)[0].id)
-        other = encode_stripe(
-            engine.pool.pool_id, engine.pool.codec, fact.id, "s", fact.geometry, data(fact.length, seed=5)
-        )
+        other = encode_stripe(engine.pool.pool_id, fact.id, "s", fact.geometry, data(fact.length, seed=5))
         slot = fact.slot_of(0)
         pool.stores[slot].raw(fact.key)[:] = b"".join(map(bytes, other.buffers(0)))
         # Compared first: where CI is set, pytest explains a difference of 400,000 bytes for more than a minute.

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pyeclib.ec_iface import ECDriver
 
 from ecfs import codec as codec_module
-from ecfs.codec import CODE_NAME, FRAGMENT_HEADER, Codec, golden_payload, self_test
+from ecfs.codec import CODE_NAME, Codec, golden_payload, self_test
 from ecfs.errors import EcfsError
+from ecfs.geometry import FRAGMENT_HEADER
 
 SHAPES = [(2, 1), (4, 2), (8, 3)]
 LENGTHS = [1, 2, 3, 4, 5, 7, 8, 9, 1000, 12345, 65535, 65536, 65537, 1 << 20, (1 << 20) + 1, 4 << 20]

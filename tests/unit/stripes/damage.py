@@ -32,7 +32,7 @@ def damage(pool: Pool, fact: StripeFact, index: int, kind: str) -> None:
     elif kind == "unreadable":
         pool.unreadable.add(drive.slot)
     elif kind == "generation":
-        other = encode_stripe(POOL_ID, pool.codec, fact.id, "s", fact.geometry, payload_of(fact.length, "other"))
+        other = encode_stripe(POOL_ID, fact.id, "s", fact.geometry, payload_of(fact.length, "other"))
         drive.shards[fact.key] = b"".join(other.buffers(index))
     elif kind == "swapped":
         right = pool.encode(payload_of(fact.length))
@@ -47,6 +47,6 @@ def subsets_up_to(n: int, m: int) -> list[tuple[int, ...]]:
 
 def lying_parity(pool: Pool, fact: StripeFact, index: int) -> None:
     """Store a parity shard that is sound in itself but was computed from something else."""
-    other = encode_stripe(POOL_ID, pool.codec, fact.id, "s", fact.geometry, payload_of(fact.length, "other"))
+    other = encode_stripe(POOL_ID, fact.id, "s", fact.geometry, payload_of(fact.length, "other"))
     header = replace(parse_header(other.headers[index]), content_hash=fact.content_hash)
     pool.drive_of(fact, index).shards[fact.key] = build_header(header) + other.fragments[index]

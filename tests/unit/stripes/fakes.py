@@ -8,7 +8,6 @@ from typing import cast
 
 import trio
 
-from ecfs.codec import Codec
 from ecfs.drive.base import Buffer, Drive
 from ecfs.errors import (
     CorruptError,
@@ -96,7 +95,6 @@ class Pool:
 
     def __init__(self, k: int = 4, m: int = 2, *, cache: bool = False) -> None:
         self.geometry = Geometry(1, k, m)
-        self.codec = Codec(k, m)
         self.drives = [FakeDrive(slot) for slot in range(k + m)]
         self.unreadable: set[int] = set()
         self.failures: list[tuple[int, DriveError]] = []
@@ -137,7 +135,7 @@ class Pool:
         return sorted(slot for _, slot, _ in self.bad)
 
     def encode(self, payload: bytes, counter: int = 7) -> EncodedStripe:
-        return encode_stripe(POOL_ID, self.codec, stripe_id(1, counter), "s", self.geometry, payload)
+        return encode_stripe(POOL_ID, stripe_id(1, counter), "s", self.geometry, payload)
 
     async def store(self, payload: bytes, counter: int = 7) -> StripeFact:
         encoded = self.encode(payload, counter)

@@ -46,10 +46,10 @@ async def test_a_shard_of_another_pool_stripe_or_geometry_is_rejected():
     payload = payload_of(5000)
     fact = await pool.store(payload)
     foreign = [
-        encode_stripe(b"another pool's i", pool.codec, fact.id, "s", fact.geometry, payload),
-        encode_stripe(POOL_ID, pool.codec, stripe_id(1, 8), "s", fact.geometry, payload),
-        encode_stripe(POOL_ID, pool.codec, fact.id, "c", fact.geometry, payload),
-        encode_stripe(POOL_ID, pool.codec, fact.id, "s", Geometry(2, 4, 2), payload),
+        encode_stripe(b"another pool's i", fact.id, "s", fact.geometry, payload),
+        encode_stripe(POOL_ID, stripe_id(1, 8), "s", fact.geometry, payload),
+        encode_stripe(POOL_ID, fact.id, "c", fact.geometry, payload),
+        encode_stripe(POOL_ID, fact.id, "s", Geometry(2, 4, 2), payload),
     ]
     for encoded in foreign:
         pool.drive_of(fact, 1).shards[fact.key] = b"".join(encoded.buffers(1))

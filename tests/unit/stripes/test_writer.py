@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ecfs.codec import Codec
 from ecfs.errors import ShardExistsError
-from ecfs.geometry import Geometry
 from ecfs.shard import DATA_OFFSET, content_hash, verify_shard
-from ecfs.stripes.writer import encode_stripe, put_shard
+from ecfs.stripes.writer import put_shard
 from tests.unit.stripes.fakes import POOL_ID, Pool, payload_of
 
 SIZES = [1, 2, 3, 4, 5, 65536, 262145, 1 << 20, 4 << 20]
@@ -43,8 +41,3 @@ async def test_put_shard_stores_what_belongs_on_the_slot():
         assert header.index == (slot - 3) % 6
     with pytest.raises(ShardExistsError):
         await put_shard(pool.drive(0), pool.encode(b"other", counter=3), 0)
-
-
-def test_a_codec_of_another_geometry_is_refused():
-    with pytest.raises(ValueError, match=r"2\+1 for a geometry of 4\+2"):
-        encode_stripe(POOL_ID, Codec(2, 1), 1 << 32, "s", Geometry(1, 4, 2), b"x")

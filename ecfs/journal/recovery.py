@@ -11,7 +11,7 @@ from ecfs.errors import (
 )
 from ecfs.journal.chain import Base, choose_tail, newest_whole, walk
 from ecfs.journal.opened import OpenedPool
-from ecfs.journal.record import RecordHead
+from ecfs.journal.record import OPEN, RecordHead
 from ecfs.journal.segments import SegmentWriter, fetch
 from ecfs.journal.state import Opening
 from ecfs.journal.superblock import Checkpoint, retained_with
@@ -26,8 +26,16 @@ from ecfs.stripes.reader import StripeReader
 def _checkpoints(opening: Opening) -> list[Checkpoint]:
     """Every checkpoint that any drive names, newest first."""
     named = [c for superblock in opening.witnesses for c in superblock.checkpoints]
-    known = {(c.epoch, c.seq): c for c in named if c.epoch not in opening.void_epochs}
+    known = {(c.epoch, c.seq): c for c in named if not _is_void(opening, c.epoch, c.seq)}
     return [known[position] for position in sorted(known, reverse=True)]
+
+
+def _is_void(opening: Opening, epoch: int, seq: int) -> bool:
+    """Whether what a superblock says of commit `seq` is no history: the epoch was never opened here, or a later one
+    went on from before that commit, when the user accepted its loss. A drive that was away then still names it."""
+    heads = opening.collected.heads.values()
+    given_up = any(head.kind == OPEN and head.epoch > epoch and head.seq <= seq for head in heads)
+    return given_up or epoch in opening.void_epochs
 
 
 async def load_newest(opening: Opening) -> OpenedPool:
@@ -69,21 +77,26 @@ def _check_reached(opening: Opening, pool: OpenedPool) -> None:
     if pool.db.patch_seq > pool.seq:
         text = f"the checkpoint contains commit {pool.db.patch_seq}, whose record is on no drive that is here"
         raise CorruptError(text) if opening.accept_loss else HistoryGapError(f"{text}; {_bring_back(opening)}")
-    written = [s.written for s in opening.witnesses if s.written[0] not in opening.void_epochs]
+    written = [superblock.written for superblock in opening.witnesses if not _is_void(opening, *superblock.written)]
     proven = max((seq for _, seq in written), default=0)
     if proven > pool.seq and not opening.accept_loss:
         raise HistoryGapError(
             f"a superblock proves commit {proven}, the newest record that is here is {pool.seq}; {_bring_back(opening)}"
         )
+    if proven > pool.seq and opening.quarantine is None:
+        _note_given_up(opening, pool.seq, max(written)[0], proven)
 
 
 def _give_up(opening: Opening, base: Base, tail: Base) -> list[RecordHead]:
     """The user accepted the loss: the newest state that is whole. What lies beyond stays on the drives."""
     chain = newest_whole(opening.collected.heads, base)
-    after = chain[-1].seq if chain else base.seq
-    opening.quarantine = {"after": after, "epoch": tail.epoch, "tail": tail.seq}
-    opening.notes.append(f"went back to commit {after}; commits up to {tail.seq} were given up and are kept unused")
+    _note_given_up(opening, chain[-1].seq if chain else base.seq, tail.epoch, tail.seq)
     return chain
+
+
+def _note_given_up(opening: Opening, after: int, epoch: int, tail: int) -> None:
+    opening.quarantine = {"after": after, "epoch": epoch, "tail": tail}
+    opening.notes.append(f"went back to commit {after}; commits up to {tail} were given up and are kept unused")
 
 
 def _bring_back(opening: Opening) -> str:
@@ -142,8 +155,7 @@ async def _replay(opening: Opening, pool: OpenedPool, chain: list[RecordHead]) -
         outcome = outcome_from_json(record.outcome)
         if record.patchset and head.seq > pool.db.patch_seq:
             pool.db.replay(record.patchset, head.seq)
-        if head.seq > pool.db.outcome_seq:
-            pool.db.apply_outcome(outcome, head.seq)
+        pool.db.apply_outcome(outcome, head.seq)
         opening.outcomes[head.seq] = outcome
         pool.seq, pool.hash = head.seq, head.hash
         pool.journal_bytes += head.framed_length

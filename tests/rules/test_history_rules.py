@@ -14,9 +14,11 @@ import ecfs.journal.recovery as recovery
 from ecfs.commit.engine import Engine
 from ecfs.drive.memory_store import MemoryStore
 from ecfs.errors import FencedError, HistoryGapError, NotEnoughDrivesError
+from ecfs.geometry import Geometry
 from ecfs.journal.chain import Base
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.record import COMMIT, Found, Record, RecordHead, compose, frame, scan
+from ecfs.journal.superblock import decode_superblock
 from ecfs.meta import outcome_to_json, schema_hash
 from ecfs.meta.types import Outcome
 from ecfs.stripes.fact import StripeFact
@@ -289,6 +291,56 @@ async def test_r09_accepting_the_loss_goes_back_and_deletes_nothing(pool: Memory
             await trio.sleep(0.2)
     for slot in range(6):
         assert before[slot] - {found.head.hash for _, found in records(pool, slot)} == set()
+
+
+async def test_r09_what_only_superblocks_prove_is_given_up_like_any_other(pool: MemoryPool) -> None:
+    """All records of the newest epoch are gone, and its checkpoint: no drive is a stranger because it names it."""
+    await many_commits(pool, 5)
+    await checkpointed(pool, 40)
+    for slot in range(6):
+        for key in [key for key in pool.stores[slot].names if key.startswith("j/00000003")]:
+            del pool.stores[slot].names[key], pool.stores[slot].durable_names[key]
+        damage_newest_checkpoint(pool, slot)
+    with pytest.raises(HistoryGapError, match="a superblock proves commit"):
+        await pool.open()
+    pool.crash()
+    for options in ({"accept_loss": True}, {}):
+        opened = await pool.open(**options)
+        assert len(opened.db.names.entries(1, 0, 100)) == 5
+        assert opened.db.drives.setting("quarantine")
+        assert len(opened.members.writable()) == 6
+        opened.db.close()
+        pool.crash()
+
+
+async def checkpointed(pool: MemoryPool, ino: int) -> None:
+    async with pool.engine(clean=False) as engine:
+        engine.request_checkpoint()
+        await make_file(engine, ino)
+        await engine.sync()
+        await trio.sleep(0.2)
+    pool.crash()
+
+
+def damage_newest_checkpoint(pool: MemoryPool, slot: int) -> None:
+    newest, _ = decode_superblock(bytes(pool.stores[slot].raw("superblock"))).checkpoints
+    for fact in newest.facts(Geometry(1, 4, 2)):
+        pool.stores[slot].raw(fact.key)[5000] ^= 1
+
+
+async def test_r09_a_drive_that_was_away_proves_no_commit_that_was_given_up(pool: MemoryPool) -> None:
+    """Its superblock names a checkpoint, and a commit, beyond the place from which history went on without it."""
+    await many_commits(pool, 20)
+    await checkpointed(pool, 40)
+    for slot in range(5):
+        rot(pool, slot, 10)
+        damage_newest_checkpoint(pool, slot)
+    pool.stores[5].vanish()
+    opened = await pool.open(accept_loss=True)
+    opened.db.close()
+    pool.crash()
+    pool.stores[5].come_back()
+    assert len(await names(pool)) == 9
 
 
 async def test_r09_a_record_that_rotted_on_some_drives_is_taken_from_another_and_put_back(pool: MemoryPool) -> None:

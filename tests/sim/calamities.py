@@ -70,6 +70,9 @@ def walk(fs: FileSystem, path: bytes) -> Inode:
     return found
 
 
+Kind = Callable[[], Awaitable[None]]
+
+
 class Calamities:
     """Each kind is a method; `happen` chooses one and puts the media back as they were."""
 
@@ -78,20 +81,17 @@ class Calamities:
         self.history = history
 
     async def happen(self) -> None:
-        world = self.world
-        kinds: list[Callable[[], Awaitable[None]]] = [self.look]
-        if not world.brittle and not world.suspects:
-            kinds += self.kinds()
-        await self._undone(world.chance.choice(kinds))
+        await self._undone(self.world.chance.choice(self.kinds()))
 
-    def kinds(self) -> list[Callable[[], Awaitable[None]]]:
-        """For a pool that is whole; more often what is listed twice."""
-        return [
-            self.too_few, self.journal_rots, self.superblocks_rot, self.checkpoints_gone, self.stripes_gone,
-            self.stripes_gone, self.newer, self.newer, self.forged,
-        ]  # fmt: skip
+    def kinds(self) -> list[Kind]:
+        """What may happen now; more often what is listed twice."""
+        kinds: list[Kind] = [self.look, self.look]
+        if not self.world.brittle and not self.world.suspects:
+            kinds += [self.too_few, self.journal_rots, self.superblocks_rot, self.checkpoints_gone]
+            kinds += [self.stripes_gone, self.stripes_gone, self.newer, self.newer, self.forged]
+        return kinds
 
-    async def _undone(self, kind: Callable[[], Awaitable[None]]) -> None:
+    async def _undone(self, kind: Kind) -> None:
         world = self.world
         images = take_images(world.stores)
         weather = world.weather.rates, world.weather.breeze
@@ -258,14 +258,18 @@ class Calamities:
 
     def _shard(self, stripe: int, index: int) -> bytearray:
         """The bytes of shard `index` of a stripe."""
-        place = self.world.places[self.world.geometry.slot_of(counter_of(stripe), index)]
-        return self.world.stores[place].raw(shard.shard_key("s", stripe))
+        return self.world.stores[self._place(stripe, index)].raw(shard.shard_key("s", stripe))
+
+    def _place(self, stripe: int, index: int) -> int:
+        return self.world.places[self.world.geometry.slot_of(counter_of(stripe), index)]
 
     def _with(self, key: str) -> list[int]:
         return [place for place in self.world.places if key in self.world.stores[place].names]
 
-    async def _refused_or_whole(self) -> None:
-        """First as usual, then the loss is accepted: an error that says so, or metadata that agree with themselves."""
+    async def _refused_or_whole(self) -> bool:
+        """First as usual, then the loss is accepted: an error that says so, or metadata that agree with themselves.
+        False if it was refused both times."""
+        opened = False
         for accept_loss in (False, True):
             try:
                 async with self.world.mounted(accept_loss=accept_loss) as mount:
@@ -277,7 +281,9 @@ class Calamities:
                 self.world.done[f"refused: {what(errors)}"] += 1
             else:
                 self.world.done["went back" if accept_loss else "opened all the same"] += 1
+                opened = True
             self.world.kill()
+        return opened
 
     async def _holds_together(self, mount: Mount) -> None:
         if problems := list(cross_check(mount.engine.db)):

@@ -199,11 +199,13 @@ class Disasters:
             self.world.weather.only = [frozenset(), SILENT, SILENT, WEAR][step.c % 4]
 
     async def do_breeze(self, step: Step, mount: Mount) -> None:
-        """Every drive is slow now and then: what else goes on gets in between."""
+        """Every drive is slow now and then: what else goes on gets in between. Or all of them seem to be, since
+        something holds up the event loop."""
         self.world.weather.breeze = [0.02, 0.2, 0.6][step.b % 3]
+        self.world.weather.held_up = [0.0, 0.0, 0.05][step.c % 3]
 
     async def do_calm(self, step: Step, mount: Mount) -> None:
-        self.world.weather.breeze = 0.0
+        self.world.weather.breeze = self.world.weather.held_up = 0.0
         self.world.weather.rates.clear()
         self.world.weather.slow.clear()
         for store in self.world.stores:

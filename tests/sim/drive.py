@@ -10,6 +10,8 @@ from random import Random
 from typing import TypeVar
 
 import trio
+import trio.lowlevel
+from trio.testing import MockClock
 
 from ecfs.drive.base import Buffer, check_segment
 from ecfs.drive.begun import Gathering, Timed
@@ -24,6 +26,7 @@ from tests.sim.store import SimStore
 T = TypeVar("T")
 
 TRACE_LINES = 2000
+HELD_UP_S = (0.01, 0.3)
 ENDLESS = 200_000
 """Notes within one moment of simulated time that no honest work makes."""
 
@@ -52,6 +55,8 @@ class Weather:
     read_s: tuple[float, float] | None = None
     """How long a read takes, from and to; None: no time at all. A drive whose reads take none is to the reader one
     that it knows nothing of: it waits longer for it and never reads straight."""
+    held_up: float = 0.0
+    """How likely something else holds up the event loop while an answer is on its way: a long query, a collection."""
     script: Script | None = None
     cut: str = ""
     """Where the power was cut: from then on nothing is answered, though it was begun before."""
@@ -86,6 +91,13 @@ class Weather:
             return "latency" if is_slow else None
         kinds = [kind for kind in apt(operation) if not self.only or kind in self.only]
         return self.chance.choice(kinds) if kinds else None
+
+    async def hold_up(self) -> None:
+        if self.held_up and self.chance.random() < self.held_up:
+            clock = trio.lowlevel.current_clock()
+            assert isinstance(clock, MockClock)
+            clock.jump(self.chance.uniform(*HELD_UP_S))
+            await trio.lowlevel.checkpoint()  # what was due by then comes first
 
     def note(self, *words: object) -> None:
         now = trio.current_time()
@@ -227,6 +239,7 @@ class SimDrive(DriveWrapper):
         async def go() -> list[bytes]:
             if self.weather.read_s is not None:
                 await trio.sleep(self.weather.chance.uniform(*self.weather.read_s))
+                await self.weather.hold_up()
             found = await self.inner.read(key, ranges)
             self.store.demand_readable(key, ranges)
             return found

@@ -12,22 +12,23 @@ from ecfs.errors import RefusedError
 from ecfs.geometry import counter_of
 from ecfs.heal.report import LOST, ScrubReport
 from ecfs.stripes.fact import StripeFact
-from tests.sim.calamities import Calamities, forge
+from tests.sim.calamities import Kind, forge
 from tests.sim.disasters import settled, until
 from tests.sim.healing import NOTICED_WITHIN_S, Healing
 from tests.sim.history import Violation, read_tree
+from tests.sim.ruins import Ruins
 from tests.sim.store import put_image, take_image
 from tests.sim.world import Mount
 
 
-class Needs(Calamities):
+class Needs(Ruins):
     """All calamities."""
 
-    def kinds(self) -> list[Callable[[], Awaitable[None]]]:
-        return [
-            *super().kinds(), self.too_many_in_turn, self.replaced_in_need, self.checkpoints_lost, self.forgeries,
-            self.forgeries,
-        ]  # fmt: skip
+    def kinds(self) -> list[Kind]:
+        kinds = super().kinds()
+        if not self.world.brittle and not self.world.suspects:
+            kinds += [self.too_many_in_turn, self.replaced_in_need, self.checkpoints_lost, self.forgeries, self.forgeries]
+        return kinds
 
     # ---- too many drives, one after the other ---------------------------------------------------------------------
 

@@ -65,10 +65,10 @@ HOARDING = replace(
 
 READ_S = (0.0002, 0.004)
 """What a read takes in three of four worlds, and so how late the slowest of a stripe is."""
-FORGETFUL = 1 << 17
-"""Bytes of its cache in every second world: little is read twice from memory, and no stripe is kept whole."""
-OBLIVIOUS = 1 << 9
-"""In one of sixteen: not even a block is kept."""
+FORGETFUL = (1 << 17, 1 << 12)
+"""Bytes of the cache in every second world: little is read twice from memory, or nearly nothing, and no stripe is kept
+whole."""
+
 
 BENEATH = Location("the system's disk", "/", "disk/ecfs")
 
@@ -149,7 +149,7 @@ class World:
     def __post_init__(self) -> None:
         self.settings = self.settings or {3: LARGE, 7: LARGE, 2: HOARDING}.get(self.seed % 8, SMALL)
         if self.seed % 8 > 3:
-            self.settings = replace(self.settings, cache_bytes=OBLIVIOUS if self.seed % 16 == 13 else FORGETFUL)
+            self.settings = replace(self.settings, cache_bytes=FORGETFUL[self.seed // 8 % 2])
         self.chance = Random(f"world {self.seed}")
         self.weather = Weather(Random(f"weather {self.seed}"), read_s=READ_S if self.seed % 8 > 1 else None)
         self.clock = SimClock(self.seed)
@@ -266,12 +266,15 @@ class World:
             opened.db.close()
 
     @asynccontextmanager
-    async def looked_at(self) -> AsyncIterator[FileSystem]:
-        """A process that opens the pool for reading only, as `ecfs status` and `ecfs get` do."""
-        drives = [self.wrapped(self.handle(place)) for place in self.places]
+    async def looked_at(
+        self, places: Iterable[int] | None = None, pool_id: str | None = None
+    ) -> AsyncIterator[FileSystem]:
+        """A process that opens the pool for reading only, as `ecfs status` and `ecfs get` do. places, pool_id: if not
+        those that the pool file names."""
+        drives = [self.wrapped(self.handle(place)) for place in places or self.places]
         opened = await open_pool(
             drives,
-            pool_id=self.pool_id,
+            pool_id=self.pool_id if pool_id is None else pool_id,
             clock=self.clock,
             scratch=self.scratch,
             settings=replace(self.settings or SMALL, read_only=True),
@@ -341,7 +344,7 @@ class World:
         self.blackout = False
         self.weather.rates.clear()
         self.weather.slow.clear()
-        self.weather.breeze = 0.0
+        self.weather.breeze = self.weather.held_up = 0.0
         for place, store in enumerate(self.stores):
             store.lies = 0
             store.confess()

@@ -92,27 +92,23 @@ async def fence_and_read(opening: Opening) -> None:
 def _judge_epochs(opening: Opening) -> None:
     """Leave out the epochs that this pool as a whole never opened (R11)."""
     heads, traces = opening.collected.heads, {}
-    for slot, sight in opening.chosen.items():
+    settled = {slot: (identity.epoch, identity.nonce) for slot, identity in opening.identities.items()}
+    for slot in opening.chosen:
         traces[slot] = {(heads[h].epoch, heads[h].nonce.hex()) for h in opening.collected.drives[slot].hashes}
-        if sight.identity is not None:
-            traces[slot].add((sight.identity.epoch, sight.identity.nonce))
+        traces[slot].add(settled[slot])
         if slot in opening.fences:
             traces[slot].add((opening.fences[slot].epoch, opening.fences[slot].nonce))
     rejected = unsupported(traces, opening.geometry.k, opening.geometry.n)
     opening.void_epochs = dead_epochs(rejected, traces)
     shared = known(traces, opening.geometry.k, opening.geometry.n)
-    opening.strangers = {
-        slot
-        for slot, sight in opening.chosen.items()
-        if sight.identity is not None and (sight.identity.epoch, sight.identity.nonce) not in shared
-    }
+    opening.strangers = {slot for slot, trace in settled.items() if trace not in shared}
     opening.collected.heads = {h: head for h, head in heads.items() if (head.epoch, head.nonce.hex()) not in rejected}
 
 
 async def _fence(opening: Opening, newest: int = 0) -> None:
     """R2: a new epoch, durable on at least k drives before the tail is chosen. newest: an epoch known to exist."""
     seen = [newest]
-    seen += [s.identity.epoch for s in opening.chosen.values() if s.identity is not None]
+    seen += [identity.epoch for identity in opening.identities.values()]
     seen += [superblock.written[0] for superblock in opening.superblocks.values()]
     for slot, drive in list(opening.drives.items()):
         try:

@@ -13,6 +13,7 @@ from ecfs.journal.record import RecordHead
 from ecfs.journal.segments import Collected
 from ecfs.journal.superblock import Superblock
 from ecfs.meta import Outcome
+from ecfs.pool.identity import Identity
 from ecfs.pool.judge import Sight
 from ecfs.pool.settings import Settings
 
@@ -54,6 +55,11 @@ class Opening:
     @property
     def drives(self) -> dict[int, Drive]:
         return {slot: sight.drive for slot, sight in self.chosen.items()}
+
+    @property
+    def identities(self) -> dict[int, Identity]:
+        """Of the chosen drives: only members are chosen, and they have one."""
+        return {slot: sight.identity for slot, sight in self.chosen.items() if sight.identity is not None}
 
 
 def need_k(opening: Opening, what: str) -> None:

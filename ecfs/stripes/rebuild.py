@@ -7,7 +7,6 @@ each other (a parity shard whose checksums are right and whose bytes never were)
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -107,14 +106,15 @@ class _Gathering:
 
     async def solve(self, wanted: Sequence[int]) -> None:
         """Find k shards that have the row's content hash, and make those that are wanted. Raises StripeLostError."""
-        k = self.fact.geometry.k
-        for count in itertools.count(k):
+        k = count = self.fact.geometry.k
+        while True:
             sources = await self._gather(count)
             # Only sets with the newest shard are new; the others have been tried in the round before.
             for chosen in subsets(k, sources):
                 if sources[-1] in chosen and self._prove(chosen, wanted):
                     self._accuse(chosen)
                     return
+            count += 1
 
     async def _gather(self, count: int) -> Sequence[int]:
         """Indexes of `count` verified shards, those of earlier calls first. Raises StripeLostError if there are not

@@ -238,13 +238,14 @@ class Ruins(Calamities):
     # ---- history that ends too early --------------------------------------------------------------------------------
 
     async def cut_back(self) -> None:
-        """On all drives a record is gone, or all from it on, and some drives are away besides."""
+        """On all drives a stretch of records is gone, or all from one on, and some drives are away besides."""
         world, chance = self.world, self.world.chance
         records = self._records()
-        first = chance.choice(sorted({each.head.position for each in records}))
-        last = first if chance.random() < 0.3 else (1 << 62, 0)
+        positions = sorted({each.head.position for each in records})
+        at = len(positions) - 1 - int(len(positions) * chance.random() ** 2)  # rather a new one: old ones aren't needed
+        stretch = positions[at : at + chance.choice([1, 2, 3, len(positions)])]
         for each in reversed(records):  # so that offsets before it stay what they are
-            if first <= each.head.position <= last:
+            if each.head.position in stretch:
                 del each.file.data[each.offset : each.offset + each.head.framed_length]
                 each.file.durable = min(each.file.durable, len(each.file.data))
         async with world.without(chance.sample(world.places, chance.randint(0, world.geometry.m))):

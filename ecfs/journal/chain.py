@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ecfs.errors import HistoryGapError
-from ecfs.journal.record import RecordHead
+from ecfs.journal.record import OPEN, RecordHead
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,16 @@ def newest_whole(by_hash: Mapping[bytes, RecordHead], base: Base) -> list[Record
         except HistoryGapError:
             continue
     return []
+
+
+def openings(by_hash: Mapping[bytes, RecordHead]) -> list[RecordHead]:
+    """The open records that the newest record builds upon, as far back as records hang together."""
+    history: list[RecordHead] = []
+    head = max(by_hash.values(), key=lambda each: each.position, default=None)
+    while head is not None:
+        history.append(head)
+        head = by_hash.get(head.prev)
+    return [head for head in history if head.kind == OPEN]
 
 
 def _gap_text(chain: list[RecordHead], tail: Base, base: Base) -> str:

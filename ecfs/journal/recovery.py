@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ecfs.errors import (
     CorruptError,
     DriveError,
@@ -9,9 +11,9 @@ from ecfs.errors import (
     NotEnoughDrivesError,
     StripeLostError,
 )
-from ecfs.journal.chain import Base, choose_tail, newest_whole, walk
+from ecfs.journal.chain import Base, choose_tail, newest_whole, openings, walk
 from ecfs.journal.opened import OpenedPool
-from ecfs.journal.record import OPEN, RecordHead
+from ecfs.journal.record import RecordHead
 from ecfs.journal.segments import SegmentWriter, fetch
 from ecfs.journal.state import Opening
 from ecfs.journal.superblock import Checkpoint, retained_with
@@ -25,17 +27,20 @@ from ecfs.stripes.reader import StripeReader
 
 def _checkpoints(opening: Opening) -> list[Checkpoint]:
     """Every checkpoint that any drive names, newest first."""
-    named = [c for superblock in opening.witnesses for c in superblock.checkpoints]
-    known = {(c.epoch, c.seq): c for c in named if not _is_void(opening, c.epoch, c.seq)}
-    return [known[position] for position in sorted(known, reverse=True)]
+    named = {(c.epoch, c.seq): c for superblock in opening.witnesses for c in superblock.checkpoints}
+    return [named[position] for position in sorted(_of_history(opening, named), reverse=True)]
 
 
-def _is_void(opening: Opening, epoch: int, seq: int) -> bool:
-    """Whether what a superblock says of commit `seq` is no history: the epoch was never opened here, or a later one
-    went on from before that commit, when the user accepted its loss. A drive that was away then still names it."""
-    heads = opening.collected.heads.values()
-    given_up = any(head.kind == OPEN and head.epoch > epoch and head.seq <= seq for head in heads)
-    return given_up or epoch in opening.void_epochs
+def _of_history(opening: Opening, positions: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those of the commits (epoch, seq) that superblocks tell of which count: not of an epoch that was never opened
+    here, nor where a later one went on from before that commit, when the user accepted its loss. A drive that was away
+    then still names it."""
+    later = openings(opening.collected.heads)
+    return [
+        (epoch, seq)
+        for epoch, seq in positions
+        if epoch not in opening.void_epochs and not any(head.epoch > epoch and head.seq <= seq for head in later)
+    ]
 
 
 async def load_newest(opening: Opening) -> OpenedPool:
@@ -77,7 +82,7 @@ def _check_reached(opening: Opening, pool: OpenedPool) -> None:
     if pool.db.patch_seq > pool.seq:
         text = f"the checkpoint contains commit {pool.db.patch_seq}, whose record is on no drive that is here"
         raise CorruptError(text) if opening.accept_loss else HistoryGapError(f"{text}; {_bring_back(opening)}")
-    written = [superblock.written for superblock in opening.witnesses if not _is_void(opening, *superblock.written)]
+    written = _of_history(opening, [superblock.written for superblock in opening.witnesses])
     proven = max((seq for _, seq in written), default=0)
     if proven > pool.seq and not opening.accept_loss:
         raise HistoryGapError(

@@ -408,9 +408,23 @@ FAULTS = [
     Fault(
         "R4 outcomes are not replayed",
         RECOVERY,
-        "        if head.seq > pool.db.outcome_seq:\n            pool.db.apply_outcome(outcome, head.seq)\n",
+        "        pool.db.apply_outcome(outcome, head.seq)\n",
         "",
         COMMIT,
+    ),
+    Fault(
+        "R9 a drive that was away proves what was given up",
+        RECOVERY,
+        " and not any(head.epoch > epoch and head.seq <= seq for head in later)",
+        "",
+        HISTORY,
+    ),
+    Fault(
+        "R9 what only superblocks prove is given up without a word",
+        RECOVERY,
+        "    if proven > pool.seq and opening.quarantine is None:",
+        "    if False:",
+        HISTORY,
     ),
     Fault(
         "R7 a joining drive counts",

@@ -99,7 +99,7 @@ def _copied(pool: OpenedPool, tape: int, collected: Collected) -> Copied:
 
 
 async def _append(pool: OpenedPool, tape: int, drive: Drive, collected: Collected, lacking: list[RecordHead]) -> None:
-    drives = pool.members.drives(pool.members.up()) | {tape: drive}
+    drives = {m.slot: m.drive for m in pool.members.up() if m.drive is not None} | {tape: drive}
     for heads in _in_handfuls(lacking):
         try:
             records = await fetch_some(collected, heads, drives)
@@ -124,7 +124,7 @@ def _in_handfuls(heads: Sequence[RecordHead]) -> Iterator[list[RecordHead]]:
 
 async def _whole_chain(pool: OpenedPool, tape: int, collected: Collected) -> list[RecordHead]:
     """The retained chain, out of as few drives' journals as will do."""
-    others = pool.members.drives(member for member in pool.members.writable() if member.slot != tape)
+    others = {member.slot: each for member, each in pool.members.drives() if member.slot != tape}
     while True:
         try:
             return retained_chain(pool, collected)

@@ -14,7 +14,7 @@ counts only for the incarnation it was made in.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,11 +104,6 @@ class Members:
 
     def up(self) -> list[Member]:
         return [member for member in self._members if member.up]
-
-    @staticmethod
-    def drives(members: Iterable[Member]) -> dict[int, Drive]:
-        """By slot. Who was up once has a drive."""
-        return {member.slot: member.drive for member in members if member.drive is not None}
 
     def out_slots(self) -> frozenset[int]:
         """Slots that can't be counted on now: down, or not in W."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import trio
@@ -27,7 +27,13 @@ class Needs(Ruins):
     def kinds(self) -> list[Kind]:
         kinds = super().kinds()
         if not self.world.brittle and not self.world.suspects:
-            kinds += [self.too_many_in_turn, self.replaced_in_need, self.checkpoints_lost, self.forgeries, self.forgeries]
+            kinds += [
+                self.too_many_in_turn,
+                self.replaced_in_need,
+                self.checkpoints_lost,
+                self.forgeries,
+                self.forgeries,
+            ]
         return kinds
 
     # ---- too many drives, one after the other ---------------------------------------------------------------------

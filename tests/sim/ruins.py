@@ -14,8 +14,9 @@ from msgspec import structs
 from ecfs.drive.fence import NOBODY
 from ecfs.drive.memory_store import File
 from ecfs.errors import EcfsError, NotAPoolError, NotEnoughDrivesError, RefusedError
+from ecfs.journal import record as records
 from ecfs.journal.create import create_pool
-from ecfs.journal.record import HEADER_LENGTH, MAX_PART, Found, Record, RecordHead, compose, frame, parse_record, scan
+from ecfs.journal.record import HEADER_LENGTH, Found, Record, RecordHead, compose, frame, parse_record, scan
 from ecfs.journal.segments import segment_position
 from ecfs.journal.superblock import decode_superblock, encode_superblock
 from ecfs.pool.identity import decode_identity, encode_identity
@@ -146,7 +147,7 @@ class Ruins(Calamities):
     def _change_part(self, place: int, change: Callable[[bytearray], None]) -> None:
         """Of a record's first frame, whose checksum is made right."""
         lying = self.world.chance.choice([each for each in self._records() if each.place == place])
-        end = lying.offset + min(lying.head.framed_length, HEADER_LENGTH + MAX_PART)
+        end = lying.offset + min(lying.head.framed_length, HEADER_LENGTH + records.MAX_PART)
         part = lying.file.data[lying.offset : end]
         change(part)
         part[224:HEADER_LENGTH] = hashlib.blake2b(part[:224], digest_size=32).digest()

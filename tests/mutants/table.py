@@ -450,8 +450,8 @@ FAULTS = [
     Fault(
         "R8 a segment is pruned while its first record is on its way",
         "ecfs/journal/segments.py",
-        "        tape.newest = max(tape.newest, seq)\n        return tape\n",
-        "        tape.newest = seq if tape.offset else 0\n        return tape\n",
+        "        shelf.tape.newest = max(shelf.tape.newest, seq)\n",
+        "        shelf.tape.newest = seq if shelf.tape.offset else 0\n",
         CHECKPOINTS,
     ),
     Fault(

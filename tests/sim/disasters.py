@@ -156,7 +156,7 @@ class Disasters:
         if other is not store and keys:
             key = chance.choice(keys)
             store.names[key].data[:] = other.names[key].data
-            store.foreign.add(key)
+            store.foreign[key] = bytes(store.names[key].data)
 
     async def do_muddle(self, step: Step, mount: Mount) -> None:
         """A drive's superblock is exchanged for another drive's, and its identity rots: nothing says whose it is."""

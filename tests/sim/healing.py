@@ -240,7 +240,7 @@ class Healing:
     def _moved_away(self) -> bool:
         """As a scrub asked for: what is not ours. Until then nothing may be made there (R22)."""
         stores = [self.world.stores[place] for place in self.world.places]
-        if any("identity" in store.names for store in stores if store.strays or store.foreign):
+        if any("identity" in store.names for store in stores if store.is_littered()):
             raise Violation("a drive was made where something else lies")
         tidied = [store.tidy() for store in stores]
         return any(tidied)

@@ -40,8 +40,8 @@ class SimStore(MemoryStore):
     """Prefixes whose directory was deleted; `prepare` makes them anew."""
     strays: list[str] = field(default_factory=list)
     """Names of files that are not ecfs's own."""
-    foreign: set[str] = field(default_factory=set)
-    """Keys of shards that belong elsewhere."""
+    foreign: dict[str, bytes] = field(default_factory=dict)
+    """Keys of shards that belong elsewhere, with their bytes."""
     left_behind: list[Change] = field(default_factory=list)
     """What a process that was killed had not synced: no later one knows of it, so that only the kernel may write it."""
 
@@ -81,10 +81,18 @@ class SimStore(MemoryStore):
         self.strays.clear()
         self.foreign.clear()
 
+    def _foreign(self) -> list[str]:
+        """Of `foreign`, what still lies there: deleted with its stripe, or replaced by a scrub, it is none any more."""
+        return [key for key, data in self.foreign.items() if key in self.names and self.names[key].data == data]
+
+    def is_littered(self) -> bool:
+        """Does something lie here that is not this drive's?"""
+        return bool(self.strays or self._foreign())
+
     def tidy(self) -> bool:
         """Somebody moves away what is not this drive's. False if there was nothing."""
-        found = bool(self.strays or self.foreign)
-        for key in self.foreign:
+        found = self.is_littered()
+        for key in self._foreign():
             self.drop(key)
         self.strays.clear()
         self.foreign.clear()
@@ -142,7 +150,7 @@ class Image:
     reachable: bool = True
     gone: frozenset[str] = frozenset()
     strays: tuple[str, ...] = ()
-    foreign: frozenset[str] = frozenset()
+    foreign: frozenset[tuple[str, bytes]] = frozenset()
 
     def contents(self) -> dict[str, bytes]:
         """Every file but the fence and notes that a look may leave."""
@@ -170,10 +178,10 @@ def take_image(store: MemoryStore, copies: Copies) -> Image:
     )
 
 
-def _oddities(store: MemoryStore) -> tuple[frozenset[str], tuple[str, ...], frozenset[str]]:
+def _oddities(store: MemoryStore) -> tuple[frozenset[str], tuple[str, ...], frozenset[tuple[str, bytes]]]:
     if not isinstance(store, SimStore):
         return frozenset(), (), frozenset()
-    return frozenset(store.gone), tuple(store.strays), frozenset(store.foreign)
+    return frozenset(store.gone), tuple(store.strays), frozenset(store.foreign.items())
 
 
 def _bytes_of(file: File, copies: Copies) -> bytes:
@@ -197,7 +205,7 @@ def put_image(store: MemoryStore, image: Image, copies: Copies | None = None) ->
     store.epochs = set(image.epochs)
     store.fence, store.exists, store.reachable = image.fence, image.exists, image.reachable
     if isinstance(store, SimStore):
-        store.gone, store.strays, store.foreign = set(image.gone), list(image.strays), set(image.foreign)
+        store.gone, store.strays, store.foreign = set(image.gone), list(image.strays), dict(image.foreign)
     store._end_attachments()
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from ecfs.errors import UsageError
 
 BLOCK_SIZE = 64 * 1024
+"""Bytes covered by one checksum; the smallest piece that is read and verified."""
 FRAGMENT_HEADER = 80
 """Bytes that the erasure library puts before the data of each fragment. The codec proves it with each encoding."""
-"""Bytes covered by one checksum; the smallest piece that is read and verified."""
 
 COUNTER_BITS = 32
 MAX_DRIVES = 32

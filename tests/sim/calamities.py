@@ -238,23 +238,33 @@ class Calamities:
     async def forged(self) -> None:
         """A parity shard with right checksums and wrong bytes, and a rotten shard of data, which it would make wrong.
         No calamity if a scrub and a drill come before anything is read."""
-        world = self.world
-        async with world.mounted() as mount:
-            await mount.healer.scrub()  # what a crash left behind
-            stripes = [
-                row.id for row in mount.engine.db.ledger.facts(0, 1000) if mount.engine.db.files.live(row.id) > 0
-            ]
-            if not stripes:
+        async with self.world.mounted() as mount:
+            stripe = await self._some_stripe(mount)
+            if stripe is None:
                 return
-            stripe, k = world.chance.choice(stripes), world.geometry.k
-            forge(self._shard(stripe, k + world.chance.randrange(world.geometry.m)), world.chance)
-            data = self._shard(stripe, world.chance.randrange(k))
-            data[world.chance.randrange(shard.DATA_OFFSET, len(data))] ^= 1 << world.chance.randrange(8)
+            self._forge_beside_rot(stripe)
             reports = [await mount.healer.scrub()]
             reports += [await mount.healer.drill(restart=True) for _ in range(2)]
             if any(report.lost for report in reports) or reports[-1].found or not reports[1].found:
                 raise Violation(f"a forged shard: {[report.findings[:3] for report in reports]}")
             self.history.recovered(await read_tree(mount.fs), "after a drill found a forged shard")
+
+    def _forge_beside_rot(self, stripe: int) -> None:
+        chance, geometry = self.world.chance, self.world.geometry
+        forge(self._shard(stripe, geometry.k + chance.randrange(geometry.m)), chance)
+        data = self._shard(stripe, chance.randrange(geometry.k))
+        data[chance.randrange(shard.DATA_OFFSET, len(data))] ^= 1 << chance.randrange(8)
+
+    async def _some_stripe(self, mount: Mount) -> int | None:
+        """One that files refer to, after what a crash left behind was repaired."""
+        await mount.healer.scrub()
+        stripes = self._live(mount)
+        return self.world.chance.choice(stripes) if stripes else None
+
+    def _live(self, mount: Mount) -> list[int]:
+        """The stripes that files refer to."""
+        db = mount.engine.db
+        return [row.id for row in db.ledger.facts(0, 1000) if db.files.live(row.id) > 0]
 
     def _shard(self, stripe: int, index: int) -> bytearray:
         """The bytes of shard `index` of a stripe."""

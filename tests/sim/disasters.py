@@ -205,9 +205,7 @@ class Disasters:
         self.world.weather.held_up = [0.0, 0.0, 0.05][step.c % 3]
 
     async def do_calm(self, step: Step, mount: Mount) -> None:
-        self.world.weather.breeze = self.world.weather.held_up = 0.0
-        self.world.weather.rates.clear()
-        self.world.weather.slow.clear()
+        self.world.weather.calm()
         for store in self.world.stores:
             store.lies = 0
 

@@ -92,6 +92,12 @@ class Weather:
         kinds = [kind for kind in apt(operation) if not self.only or kind in self.only]
         return self.chance.choice(kinds) if kinds else None
 
+    def calm(self) -> None:
+        """No more faults by chance, and nobody is slow."""
+        self.rates.clear()
+        self.slow.clear()
+        self.breeze = self.held_up = 0.0
+
     async def hold_up(self) -> None:
         if self.held_up and self.chance.random() < self.held_up:
             clock = trio.lowlevel.current_clock()

@@ -9,7 +9,6 @@ import trio
 
 from ecfs import shard
 from ecfs.errors import RefusedError
-from ecfs.geometry import counter_of
 from ecfs.heal.report import LOST, ScrubReport
 from ecfs.stripes.fact import StripeFact
 from tests.sim.calamities import Kind, forge
@@ -104,10 +103,6 @@ class Needs(Ruins):
             self.world.stores[place].drop(shard.shard_key("s", stripe))
         return chosen
 
-    def _live(self, mount: Mount) -> list[int]:
-        files = mount.engine.db.files
-        return [row.id for row in mount.engine.db.ledger.facts(0, 1000) if files.live(row.id) > 0]
-
     async def _out(self, mount: Mount, count: int) -> None:
         """Until so many drives are out, and everybody knows."""
         members = mount.engine.pool.members
@@ -185,7 +180,7 @@ class Needs(Ruins):
                 return
             stripe = world.chance.choice(stripes)
             index = world.chance.randrange(geometry.k) if of_data else world.chance.randrange(geometry.k, geometry.n)
-            place = world.places[geometry.slot_of(counter_of(stripe), index)]
+            place = self._place(stripe, index)
             forge(world.stores[place].raw(shard.shard_key("s" if of_data else "c", stripe)), world.chance)
             reports = [await mount.healer.drill(restart=True) for _ in range(2)]
             findings = [report.findings[:3] for report in reports]

@@ -20,12 +20,11 @@ from ecfs.journal.record import HEADER_LENGTH, Found, Record, RecordHead, compos
 from ecfs.journal.segments import segment_position
 from ecfs.journal.superblock import decode_superblock, encode_superblock
 from ecfs.pool.identity import decode_identity, encode_identity
-from ecfs.shard import DATA_OFFSET, crc32, shard_key
+from ecfs.shard import crc32, shard_key
 from tests.sim.calamities import Calamities, Kind, forge, what
 from tests.sim.healing import ATTEMPTS
 from tests.sim.history import Violation, read_tree
 from tests.sim.store import put_image, take_image, take_images
-from tests.sim.world import Mount
 
 OPENING = 300
 """Operations of drives that an opening takes, about."""
@@ -217,24 +216,13 @@ class Ruins(Calamities):
     async def forged_and_read(self) -> None:
         """A forged parity shard beside a rotten one of data, of which the header is sound: that tells. Only where no
         drive is ever late: of one that was not waited for nobody knows the header."""
-        world, chance = self.world, self.world.chance
-        async with world.mounted() as mount:
+        async with self.world.mounted() as mount:
             stripe = await self._some_stripe(mount)
             if stripe is None:
                 return
-            k = world.geometry.k
-            forge(self._shard(stripe, k + chance.randrange(world.geometry.m)), chance)
-            data = self._shard(stripe, chance.randrange(k))
-            data[chance.randrange(DATA_OFFSET, len(data))] ^= 1 << chance.randrange(8)
+            self._forge_beside_rot(stripe)
             mount.engine.pool.reader.forget(stripe)
             self.history.recovered(await read_tree(mount.fs), "a forged shard, read before any scrub")
-
-    async def _some_stripe(self, mount: Mount) -> int | None:
-        """One that files refer to, after what a crash left behind was repaired."""
-        await mount.healer.scrub()
-        db = mount.engine.db
-        stripes = [row.id for row in db.ledger.facts(0, 1000) if db.files.live(row.id) > 0]
-        return self.world.chance.choice(stripes) if stripes else None
 
     # ---- history that ends too early --------------------------------------------------------------------------------
 

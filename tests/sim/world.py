@@ -342,9 +342,7 @@ class World:
     def calm(self) -> None:
         """No more faults from now on; what was done stays done."""
         self.blackout = False
-        self.weather.rates.clear()
-        self.weather.slow.clear()
-        self.weather.breeze = self.weather.held_up = 0.0
+        self.weather.calm()
         for place, store in enumerate(self.stores):
             store.lies = 0
             store.confess()

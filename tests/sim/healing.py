@@ -206,6 +206,7 @@ class Healing:
         world.calm()
         await settled(mount)
         await trio.sleep(NOTICED_WITHIN_S)
+        world.weather.calm()  # a replacement in the background that began after the first may have got a poor disk
         world.reasons.clear()
         report = ScrubReport()
         with suppress(RefusedError):

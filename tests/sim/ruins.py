@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import trio
 from msgspec import structs
 
+from ecfs import geometry
 from ecfs.drive.fence import NOBODY
 from ecfs.drive.memory_store import File
 from ecfs.errors import EcfsError, NotAPoolError, NotEnoughDrivesError, RefusedError
@@ -54,7 +55,7 @@ class Ruins(Calamities):
         if not world.brittle and not world.suspects:
             kinds += [self.counterfeit, self.promises_forgotten, self.cut_back, self.cut_back, self.another_schema]
             kinds += [self.dark, self.dark, self.contradictory]
-            if world.weather.read_s is None:
+            if world.weather.read_s is None and self._have_shards_one_block():
                 kinds.append(self.forged_and_read)
         return kinds
 
@@ -213,9 +214,14 @@ class Ruins(Calamities):
     def _contents(self, key: str) -> dict[int, bytes]:
         return {place: bytes(self.world.stores[place].names[key].data) for place in self._with(key)}
 
+    def _have_shards_one_block(self) -> bool:
+        settings, k = self.world.settings, self.world.geometry.k
+        return settings is not None and settings.stripe_size <= k * geometry.BLOCK_SIZE
+
     async def forged_and_read(self) -> None:
         """A forged parity shard beside a rotten one of data, of which the header is sound: that tells. Only where no
-        drive is ever late: of one that was not waited for nobody knows the header."""
+        drive is ever late: of one that was not waited for nobody knows the header. And only where a shard is one block:
+        once the first bad block is noted, the shard is not asked for the others, nor for its header."""
         async with self.world.mounted() as mount:
             stripe = await self._some_stripe(mount)
             if stripe is None:

@@ -23,6 +23,7 @@ from ecfs.heal.report import LOST
 from ecfs.journal import record
 from ecfs.meta import Inode, cross_check
 from ecfs.pool.sealed import seal_body
+from tests.sim.healing import whole_scrub
 from tests.sim.history import SOMEBODY, History, Violation, difference, read_tree
 from tests.sim.model import ROOT
 from tests.sim.store import put_images, take_images
@@ -171,7 +172,7 @@ class Calamities:
                 world.stores[place].drop(key)
         async with world.mounted() as mount:
             before = await self._the_rest(mount)
-            report = await mount.healer.scrub()
+            report = await whole_scrub(mount)
             if before and not (report.lost and report.exit_status == 3):
                 raise Violation(f"{before} can't be read, and a scrub says {report.findings[:3]}")
             await mount.engine.compactor.compact_once(urgent=True)
@@ -194,7 +195,7 @@ class Calamities:
             directory, _, name = path.rpartition(b"/")
             await mount.fs.namespace.unlink(walk(mount.fs, directory).ino, name)
         await mount.engine.sync()
-        report = await mount.healer.scrub()
+        report = await whole_scrub(mount)
         wrong = [f for f in report.findings if f.state == LOST and mount.engine.db.files.live(f.stripe or 0) <= 0]
         if wrong:
             raise Violation(f"nobody needs it any more, and a scrub says {wrong[:3]}")
@@ -218,7 +219,7 @@ class Calamities:
         try:
             async with world.mounted() as mount:
                 await self._the_rest(mount)
-                await mount.healer.scrub()
+                await whole_scrub(mount)
                 await self._the_rest(mount)
                 needed = self._is_needed(mount, key)
         except* EcfsError as errors:
@@ -243,7 +244,7 @@ class Calamities:
             if stripe is None:
                 return
             self._forge_beside_rot(stripe)
-            reports = [await mount.healer.scrub()]
+            reports = [await whole_scrub(mount)]
             reports += [await mount.healer.drill(restart=True) for _ in range(2)]
             if any(report.lost for report in reports) or reports[-1].found or not reports[1].found:
                 raise Violation(f"a forged shard: {[report.findings[:3] for report in reports]}")
@@ -257,7 +258,7 @@ class Calamities:
 
     async def _some_stripe(self, mount: Mount) -> int | None:
         """One that files refer to, after what a crash left behind was repaired."""
-        await mount.healer.scrub()
+        await whole_scrub(mount)
         stripes = self._live(mount)
         return self.world.chance.choice(stripes) if stripes else None
 
@@ -285,7 +286,7 @@ class Calamities:
                 async with self.world.mounted(accept_loss=accept_loss) as mount:
                     await self._holds_together(mount)
                     if accept_loss:
-                        await mount.healer.scrub()
+                        await whole_scrub(mount)
                         await self._holds_together(mount)
             except* EcfsError as errors:
                 self.world.done[f"refused: {what(errors)}"] += 1

@@ -34,6 +34,8 @@ class Healing:
         self.disasters = Disasters(world)
         self.begun: dict[int, int] = {}
         """slot → the place of a replacement that did not come to its end."""
+        self.mending = 0
+        """How many are at it: no more drives go dark meanwhile than may."""
 
     async def do(self, step: Step, mount: Mount) -> None:
         await getattr(self, f"do_{step.kind}")(step, mount)
@@ -110,6 +112,8 @@ class Healing:
         whole = not world.suspects
         world.suspects.add(old)
         begun = self.begun.get(slot) if step.b // 32 % 4 else None
+        if begun in world.places:
+            begun = None  # it came to have the slot after all: what happens to it now is no matter of a new drive
         new = world.new_place() if begun is None else begun
         self._trouble(new, Random(step.a))
         async with trio.open_nursery() as nursery:
@@ -151,7 +155,7 @@ class Healing:
     async def _darkness(self, step: Step, mount: Mount) -> None:
         """In the midst of it, more drives than may be lost stop answering for a while."""
         await trio.sleep(step.a % 80 / 10)
-        if not self.world.brittle:
+        if not self.world.brittle and not self.mending:
             self.disasters.darken(step)
             await trio.sleep(step.b % 50)
             await self.disasters.do_lights(step, mount)
@@ -202,6 +206,13 @@ class Healing:
 
     async def mend(self, mount: Mount) -> None:
         """All drives back, no more faults, scrubbed, replaced where nothing else helps. Then nothing is suspect."""
+        self.mending += 1
+        try:
+            await self._mend(mount)
+        finally:
+            self.mending -= 1
+
+    async def _mend(self, mount: Mount) -> None:
         world = self.world
         world.calm()
         await settled(mount)
@@ -209,8 +220,7 @@ class Healing:
         world.weather.calm()  # a replacement in the background that began after the first may have got a poor disk
         world.reasons.clear()
         report = ScrubReport()
-        with suppress(RefusedError):
-            mount.healer.scrubbing.cancel()  # one that was interrupted would go on from where it was
+        forget_interrupted(mount)
         for attempt in range(ATTEMPTS):
             await self._rejoined(mount, attempt)
             check_ledger(world, mount)
@@ -281,6 +291,18 @@ class Healing:
         index = self.world.geometry.index_of(stripe & 0xFFFFFFFF, slot)
         if (header.content_hash, header.index) != (content_hash, index):
             raise Violation(f"after mending {key} on drive {slot} is another shard")
+
+
+def forget_interrupted(mount: Mount) -> None:
+    """A scrub that was interrupted: the next one would go on from where it was."""
+    with suppress(RefusedError):
+        mount.healer.scrubbing.cancel()
+
+
+async def whole_scrub(mount: Mount) -> ScrubReport:
+    """From the beginning."""
+    forget_interrupted(mount)
+    return await mount.healer.scrub()
 
 
 def present_shards(mount: Mount) -> Iterator[tuple[int, int, bytes]]:

@@ -13,7 +13,7 @@ from ecfs.heal.report import LOST, ScrubReport
 from ecfs.stripes.fact import StripeFact
 from tests.sim.calamities import Kind, forge
 from tests.sim.disasters import settled, until
-from tests.sim.healing import NOTICED_WITHIN_S, Healing
+from tests.sim.healing import NOTICED_WITHIN_S, Healing, whole_scrub
 from tests.sim.history import Violation, read_tree
 from tests.sim.ruins import Ruins
 from tests.sim.store import put_image, take_image
@@ -51,10 +51,10 @@ class Needs(Ruins):
                 world.stores[away].vanish()
                 world.stores[emptied].vanish()
                 await self._out(mount, 2)
-                self._demand_loss(await mount.healer.scrub(), "a scrub")
+                self._demand_loss(await whole_scrub(mount), "a scrub")
                 self._empty(emptied)
                 world.stores[emptied].come_back()
-                await mount.healer.scrub()
+                await whole_scrub(mount)
                 if "identity" in world.stores[emptied].names:
                     raise Violation("a deleted drive was recreated although stripes need what it may still bring back")
                 place = world.new_place()
@@ -62,7 +62,7 @@ class Needs(Ruins):
                 put_image(world.stores[emptied], image)
                 world.stores[away].come_back()
                 await self._out(mount, 0)
-                if (report := await mount.healer.scrub()).lost:
+                if (report := await whole_scrub(mount)).lost:
                     raise Violation(f"all drives are back, and a scrub says {report.findings[:3]}")
                 self.history.recovered(await read_tree(mount.fs), "after too many drives in turn")
 
@@ -90,7 +90,7 @@ class Needs(Ruins):
                 Healing(world).adopt_places(mount)
                 world.stores[away].come_back()
                 await self._out(mount, 0)
-                if (report := await mount.healer.scrub()).lost:
+                if (report := await whole_scrub(mount)).lost:
                     raise Violation(f"enough drives are back, and a scrub says {report.findings[:3]}")
                 self.history.recovered(await read_tree(mount.fs), "after a replacement in need")
 
@@ -136,7 +136,7 @@ class Needs(Ruins):
                     for fact in self._checkpoint_facts(mount):
                         for place in world.chance.sample(self._with(fact.key), world.geometry.m + 1):
                             world.stores[place].drop(fact.key)
-                report = await mount.healer.scrub()
+                report = await whole_scrub(mount)
                 lost = [finding for finding in report.findings if finding.state == LOST]
                 same = before == mount.engine.pool.checkpoints
                 if any(finding.kind != "checkpoint" for finding in lost) or (same and not lost):
@@ -173,7 +173,7 @@ class Needs(Ruins):
         """Of a checkpoint, or of data. A drill finds it, and calls nothing lost. Nothing is read before."""
         world, geometry = self.world, self.world.geometry
         async with world.mounted() as mount:
-            await mount.healer.scrub()
+            await whole_scrub(mount)
             of_data = world.chance.random() < 0.5
             stripes = self._live(mount) if of_data else [fact.id for fact in self._checkpoint_facts(mount)]
             if not stripes:

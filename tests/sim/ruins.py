@@ -23,7 +23,7 @@ from ecfs.journal.superblock import decode_superblock, encode_superblock
 from ecfs.pool.identity import decode_identity, encode_identity
 from ecfs.shard import crc32, shard_key
 from tests.sim.calamities import Calamities, Kind, forge, what
-from tests.sim.healing import ATTEMPTS
+from tests.sim.healing import ATTEMPTS, whole_scrub
 from tests.sim.history import Violation, read_tree
 from tests.sim.store import put_image, take_image, take_images
 
@@ -114,7 +114,7 @@ class Ruins(Calamities):
             how(place)
         async with world.mounted() as mount:
             self.history.recovered(await read_tree(mount.fs), f"counterfeit {how.__name__}")
-            reports = [await mount.healer.scrub() for _ in range(ATTEMPTS)]
+            reports = [await whole_scrub(mount) for _ in range(ATTEMPTS)]
             if reports[-1].found:
                 raise Violation(f"counterfeit {how.__name__}: still something to do: {reports[-1].findings[:3]}")
             if not all(self._is_ours(place) for place in world.places):
@@ -205,7 +205,7 @@ class Ruins(Calamities):
                 place = self._place(stripe, index)
                 world.stores[place].drop(key)
             before = self._contents(key)
-            reports = [await mount.healer.scrub(), await mount.healer.drill(restart=True)]
+            reports = [await whole_scrub(mount), await mount.healer.drill(restart=True)]
             if not all(report.lost for report in reports):
                 raise Violation(f"shards that contradict each other: {[report.findings[:3] for report in reports]}")
             if self._contents(key) != before:

@@ -52,7 +52,7 @@ class Disasters:
         """More than m drives are never away at an opening; whether one left W in a blackout is in `suspects`."""
         world = self.world
         if world.blackout:
-            world.blackout = False
+            world.lit()
             for place in world.places:
                 world.stores[place].come_back()
         world.reasons.clear()
@@ -240,7 +240,7 @@ class Disasters:
             world.stores[place].come_back()
             await trio.sleep(chance.uniform(0, 2) * (step.a % 2))
         await settled(mount)
-        world.blackout = False
+        world.lit()
         world.reasons.difference_update(BLACKOUT)
 
     async def do_full(self, step: Step, mount: Mount) -> None:

@@ -56,7 +56,7 @@ class Healing:
 
     def _nothing_lost(self, report: ScrubReport) -> None:
         lost = [finding for finding in report.findings if finding.state == LOST]
-        if lost and not self.world.reasons:
+        if lost and not self.world.was_dark_since(report.started_ns):
             raise Violation(f"a scrub says that something is lost: {lost[:3]}")
 
     async def do_pause(self, step: Step, mount: Mount) -> None:
@@ -101,7 +101,7 @@ class Healing:
             self.world.done[f"drill: {type(error).__name__}"] += 1
             return
         self.world.done["drill: resumed"] += report.resumed
-        if report.lost and not self.world.reasons:
+        if report.lost and not self.world.was_dark_since(report.started_ns):
             raise Violation(f"a drill says that something is lost: {report.findings[:3]}")
 
     async def do_replace(self, step: Step, mount: Mount) -> None:

@@ -139,6 +139,8 @@ class World:
     reasons: set[type[EcfsError]] = field(default_factory=set)
     """Errors that programs may be told just now."""
     blackout: bool = False
+    light_ns: int = 0
+    """When a blackout last ended."""
     brittle: bool = False
     """Something went beyond the budget for a while. Stripes written meanwhile may lack m shards, anywhere: until all
     is mended nothing more may happen."""
@@ -339,9 +341,18 @@ class World:
             for store in gone:
                 store.come_back()
 
+    def lit(self) -> None:
+        """No blackout any more."""
+        if self.blackout:
+            self.blackout, self.light_ns = False, self.clock.wall_ns()
+
+    def was_dark_since(self, began_ns: int) -> bool:
+        """Whether what began then may say that something is lost: at some moment it was."""
+        return bool(self.reasons) or self.light_ns >= began_ns
+
     def calm(self) -> None:
         """No more faults from now on; what was done stays done."""
-        self.blackout = False
+        self.lit()
         self.weather.calm()
         for place, store in enumerate(self.stores):
             store.lies = 0

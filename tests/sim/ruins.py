@@ -82,15 +82,19 @@ class Ruins(Calamities):
         raise Violation(f"a pool was made of places {places}")
 
     async def no_pool_file(self) -> None:
-        """The drives say which pool it is, also beside others: a copy, those that were replaced, somebody's files."""
+        """The drives say which pool it is, also beside others: a copy, those that were replaced, somebody's files.
+        A drive that was replaced may be taken for that of its slot, which costs a drive: only where all others are
+        well."""
         world, chance = self.world, self.world.chance
         foreign, copy = world.new_place(), world.new_place()
         world.stores[foreign].exists = True
         world.stores[foreign].write("s/00000001/00000001", b"somebody's")
+        places = [*world.places, foreign]
         if not world.brittle and not world.suspects:
+            places = list(range(len(world.stores)))
             put_image(world.stores[copy], take_image(world.stores[chance.choice(world.places)], {}))
         before = take_images(world.stores)
-        everywhere = [place for place, store in enumerate(world.stores) if store.exists]
+        everywhere = [place for place in sorted(places) if world.stores[place].exists]
         async with world.looked_at(everywhere, pool_id="") as fs:
             self.history.recovered(await read_tree(fs), "a look without a pool file")
         async with world.without(world.places):

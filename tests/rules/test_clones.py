@@ -44,14 +44,16 @@ async def test_r11_copies_that_lived_on_elsewhere_do_not_choose_the_tail(pool: M
 
 @pytest.mark.parametrize("clones", [1, 2])
 @pytest.mark.parametrize("clean", [False, True])
-async def test_r11_copies_with_fewer_openings_and_more_commits_prove_nothing(
-    pool: MemoryPool, clones: int, clean: bool
+@pytest.mark.parametrize("ours", [1, 4], ids=["as many openings", "fewer openings"])
+async def test_r11_copies_with_no_more_openings_and_more_commits_prove_nothing(
+    pool: MemoryPool, clones: int, clean: bool, ours: int
 ) -> None:
-    """Their epoch is older than ours, and their superblock names commits, or (clean) a checkpoint, beyond our last."""
+    """Their epoch is older than ours, or has its number, and their superblock names commits, or (clean) a checkpoint,
+    beyond our last."""
     await commit_file(pool, 8)
     elsewhere = MemoryPool(pool.scratch)
     elsewhere.pool_id, elsewhere.stores = pool.pool_id, copy.deepcopy(pool.stores)
-    for ino in (9, 10, 11, 12):
+    for ino in range(9, 9 + ours):
         await commit_file(pool, ino)
     async with elsewhere.engine(clean=clean) as engine:
         for ino in range(20, 60):
@@ -62,7 +64,7 @@ async def test_r11_copies_with_fewer_openings_and_more_commits_prove_nothing(
             await engine.pool.write_superblock(member.slot, member.drive)
     elsewhere.crash()
     pool.stores[1 : 1 + clones] = elsewhere.stores[1 : 1 + clones]
-    assert await names(pool) == {b"f8", b"f9", b"f10", b"f11", b"f12"}
+    assert await names(pool) == {b"f%d" % ino for ino in range(8, 9 + ours)}
 
 
 async def test_r11_a_drive_that_lived_on_elsewhere_is_left_as_it_is(pool: MemoryPool) -> None:

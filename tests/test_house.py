@@ -130,7 +130,7 @@ BROKEN = {
 def toy_project(where: Path, files: dict[str, str]) -> Path:
     """A project with our contracts, the rooms that BROKEN needs, and `files`."""
     shutil.copy(ROOT / "pyproject.toml", where)
-    for name in ("__init__.py", "errors.py", "codec.py", "drive/__init__.py"):
+    for name in ("__init__.py", "errors.py", "codec/__init__.py", "drive/__init__.py"):
         (where / "ecfs" / name).parent.mkdir(parents=True, exist_ok=True)
         (where / "ecfs" / name).touch()
     for name, source in files.items():
@@ -153,7 +153,10 @@ def test_contract_is_noticed_when_broken(contract: str, tmp_path: Path) -> None:
 
 
 def test_contracts_allow_what_rooms_need(tmp_path: Path) -> None:
-    files = {"ecfs/codec.py": "import pyeclib.ec_iface\nimport ecfs.errors", "ecfs/drive/node.py": "import grpc"}
+    files = {
+        "ecfs/codec/__init__.py": "import pyeclib.ec_iface\nimport ecfs.errors",
+        "ecfs/drive/node.py": "import grpc",
+    }
     result = lint_imports(toy_project(tmp_path, files))
     assert result.returncode == 0, result.stdout
 

@@ -79,7 +79,7 @@ def _encode(proof: Proof, pool_id: bytes) -> None:
     proof.encoded = encoded
     for index, data in proof.good.items():
         # As bytes: memoryviews are compared item by item, thirty times as long.
-        if bytes(data) != encoded.fragments[index][FRAGMENT_HEADER:]:
+        if bytes(data) != bytes(encoded.fragments[index].data):
             slot = fact.slot_of(index)
             proof.wrong[slot] = _contradiction(fact, slot)
 

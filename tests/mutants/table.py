@@ -584,7 +584,7 @@ FAULTS = [
     Fault(
         "the drill believes what it read",
         "ecfs/heal/prove.py",
-        "        if bytes(data) != encoded.fragments[index][FRAGMENT_HEADER:]:",
+        "        if bytes(data) != bytes(encoded.fragments[index].data):",
         "        if False:",
         ("tests/unit/heal/test_drill.py",),
     ),

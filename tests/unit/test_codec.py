@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pyeclib.ec_iface import ECDriver
 
 from ecfs import codec as codec_module
-from ecfs.codec import CODE_NAME, Codec, golden_payload, self_test
+from ecfs.codec import CODE_NAME, Codec, golden_payload, isa_l, self_test
 from ecfs.errors import EcfsError
 from ecfs.geometry import FRAGMENT_HEADER
 
@@ -46,6 +46,47 @@ def test_only_bytes_reach_the_library(kind):
     """A memoryview would abort the process inside of it."""
     with pytest.raises(TypeError, match="must be bytes"):
         Codec(4, 2).encode(kind(b"payload"))
+
+
+@pytest.mark.parametrize("library", ["ISA-L", "pyeclib"])
+@pytest.mark.parametrize(("k", "m"), SHAPES)
+@pytest.mark.parametrize("length", [*LENGTHS, 8 * 64 * 1024, 24 * 64 * 1024])
+def test_cutting_gives_what_encoding_gives(k, m, length, library, monkeypatch):
+    if library == "pyeclib":
+        monkeypatch.setattr(isa_l, "parity", lambda k, m: None)
+    payload = os.urandom(length)
+    assert [b"".join(fragment) for fragment in Codec(k, m).cut(payload)] == Codec(k, m).encode(payload)
+
+
+def test_a_payload_that_needs_no_padding_is_not_copied():
+    payload = os.urandom(4 << 20)
+    data = [fragment.data for fragment in Codec(4, 2).cut(payload)]
+    assert all(isinstance(view, memoryview) and view.obj is payload for view in data[:4])
+
+
+def test_an_empty_payload_is_not_cut():
+    with pytest.raises(ValueError, match="empty"):
+        Codec(4, 2).cut(b"")
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_only_bytes_are_cut(kind):
+    """The library is given an address: what can change or be let go must not lie there."""
+    with pytest.raises(TypeError):
+        Codec(4, 2).cut(kind(bytes(4 << 20)))
+
+
+def test_parity_of_pieces_of_different_lengths_is_refused():
+    parity = isa_l.parity(4, 2)
+    assert parity is not None
+    with pytest.raises(ValueError, match="can't be cut"):
+        parity.of(b"12345")
+
+
+@pytest.mark.parametrize("library", [None, "libc.so.6", "no-such-library.so"])
+def test_without_its_functions_the_library_is_left_alone(library, monkeypatch):
+    monkeypatch.setattr(isa_l, "_loaded", lambda: library)
+    assert isa_l.parity.__wrapped__(4, 2) is None
 
 
 @pytest.mark.parametrize(("k", "m"), SHAPES)
@@ -153,6 +194,13 @@ def test_self_test_refuses_a_library_that_rebuilds_wrong(monkeypatch):
 
     monkeypatch.setattr(Codec, "_reconstruct_one", wrong)
     with pytest.raises(EcfsError, match=r"can't rebuild .*; not starting"):
+        self_test()
+
+
+def test_self_test_refuses_other_parity_of_the_library_below(monkeypatch):
+    right = isa_l.Parity.of
+    monkeypatch.setattr(isa_l.Parity, "of", lambda self, payload: right(self, payload[::-1]))
+    with pytest.raises(EcfsError, match="ISA-L computes other parity"):
         self_test()
 
 

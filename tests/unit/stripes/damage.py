@@ -49,4 +49,4 @@ def lying_parity(pool: Pool, fact: StripeFact, index: int) -> None:
     """Store a parity shard that is sound in itself but was computed from something else."""
     other = encode_stripe(POOL_ID, fact.id, "s", fact.geometry, payload_of(fact.length, "other"))
     header = replace(parse_header(other.headers[index]), content_hash=fact.content_hash)
-    pool.drive_of(fact, index).shards[fact.key] = build_header(header) + other.fragments[index]
+    pool.drive_of(fact, index).shards[fact.key] = build_header(header) + b"".join(other.fragments[index])

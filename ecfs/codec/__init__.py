@@ -1,5 +1,7 @@
 """The erasure code: k data fragments, m parity fragments, any k of them give back all. The only importer of pyeclib.
 
+Stripes are encoded by `cut`, which gives views of the payload and computes parity by the library below (`isa_l`).
+
 What the library does not do, and who does it instead (each was measured, `tests/unit/test_codec.py` repeats it):
 
 * It returns wrong data without an error when a fragment is damaged. So every input of `rebuild` must have been
@@ -10,8 +12,8 @@ What the library does not do, and who does it instead (each was measured, `tests
   same offset; the headers it needs are taken from an encoding of as many zeros.
 
 Fragment data is ``ceil(L / k)`` bytes, systematic and contiguous: data fragment i is payload[i*f : (i+1)*f], the last
-one padded with zeros. `self_test` proves all this before a pool is opened. Calls hold the GIL and share one library
-instance per (k, m) and process, so threads may call at any time but gain nothing.
+one padded with zeros. `self_test` proves all this before a pool is opened. Calls hold the GIL, that of `isa_l` aside,
+and share one library instance per (k, m) and process, so threads may call at any time but gain nothing.
 """
 
 from __future__ import annotations
@@ -20,14 +22,20 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from pyeclib.ec_iface import ECDriver, ECDriverError
 
+from ecfs.codec import isa_l
 from ecfs.errors import EcfsError
 from ecfs.geometry import FRAGMENT_HEADER
 
 CODE_NAME = "isa_l_rs_cauchy"
 Buffer = bytes | bytearray | memoryview
+
+CUT = 64 * 1024
+"""A payload of a multiple of k * so many bytes is cut where it lies. Few lengths only, since each needs headers of its
+own, which are made by encoding as many zeros."""
 
 _GOLDEN_LENGTH = 1013
 """Bytes of the known payload: not a multiple of 2, 4 or 8, so that padding is part of the proof."""
@@ -38,6 +46,13 @@ _GOLDEN = {
     (8, 3): "4d2acdef2de720320e3f31ac160c2e11",
 }
 """blake2b-128 of all fragments' data of the known payload."""
+
+
+class Fragment(NamedTuple):
+    """One fragment. header: the library's 80 bytes. data: ``ceil(L / k)`` bytes."""
+
+    header: bytes
+    data: Buffer
 
 
 class Codec:
@@ -64,6 +79,20 @@ class Codec:
             # Offsets of everything stored follow from this size; going on would store what can't be found again.
             raise EcfsError(f"the erasure code gave {len(fragments)} fragments that are not all of {size} bytes")
         return fragments
+
+    def cut(self, payload: bytes) -> list[Fragment]:
+        """As `encode`, and without its copies where the payload can be cut into k pieces without padding: then the data
+        are views of it. Raises as `encode`."""
+        parity = None if len(payload) % (self.k * CUT) else isa_l.parity(self.k, self.m)
+        if parity is None or not payload:
+            return [
+                Fragment(fragment[:FRAGMENT_HEADER], memoryview(fragment)[FRAGMENT_HEADER:])
+                for fragment in self.encode(payload)
+            ]
+        size = len(payload) // self.k
+        data: list[Buffer] = [memoryview(payload)[start : start + size] for start in range(0, len(payload), size)]
+        data += parity.of(payload)
+        return [Fragment(*pair) for pair in zip(self.fragment_headers(len(payload)), data, strict=True)]
 
     def rebuild(self, blocks: Mapping[int, Buffer], length: int, wanted: Sequence[int]) -> dict[int, bytes]:
         """The runs of the `wanted` fragments, from the same run of exactly k others.
@@ -159,6 +188,14 @@ def self_test() -> None:
         if b"".join(fragments[:k])[:_GOLDEN_LENGTH] != golden_payload():
             raise EcfsError(f"the erasure code {CODE_NAME} {k}+{m} does not keep data as it is; not starting")
         _test_losses(codec, fragments)
+        _test_cut(codec)
+
+
+def _test_cut(codec: Codec) -> None:
+    """What is computed without pyeclib must be the same, byte for byte."""
+    payload = (golden_payload() * codec.k * (CUT // _GOLDEN_LENGTH + 1))[: codec.k * CUT]
+    if [b"".join(fragment) for fragment in codec.cut(payload)] != codec.encode(payload):
+        raise EcfsError(f"ISA-L computes other parity than {CODE_NAME} {codec.k}+{codec.m}; not starting")
 
 
 def golden_payload() -> bytes:

@@ -1,6 +1,6 @@
 """Getting a record onto all drives at once.
 
-What is done in threads is waited for together (`Gathering`), and few threads do all that is short: a task, a scope, a
+What is done in threads is waited for together (`Joint`), and few threads do all that is short: a task, a scope, a
 thread and a wake-up for each of six drives would cost more than the appends themselves. Drives that know no
 `begin_append` get a task each.
 """
@@ -8,42 +8,19 @@ thread and a wake-up for each of six drives would cost more than the appends the
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
-from ecfs.commit.settle import FAILURES, Settler, Watched, raise_gravest, together
+from ecfs.commit.settle import Joint, Settler
+from ecfs.commit.tasks import together
 from ecfs.drive.base import Drive
-from ecfs.drive.begun import Gathering, Line
-from ecfs.errors import DriveFullError, EcfsError
+from ecfs.drive.begun import Begun, Gathering, Line
+from ecfs.errors import DriveFullError
 from ecfs.journal.opened import OpenedPool
 from ecfs.journal.record import Record, frame
-from ecfs.journal.segments import Appending
 from ecfs.pool.members import Member
 
 Appended = dict[int, int]
 """slot → incarnation in which the drive got the record."""
-Full = list[tuple[Member, DriveFullError]]
-"""Drives without room for it: what that means is judged when all have answered."""
-
-
-@dataclass
-class _Begun:
-    """A record on its way to one drive, in the incarnation of when it was begun."""
-
-    member: Member
-    drive: Drive
-    incarnation: int
-    appending: Appending
-    given_up: bool = False
-
-    def answered(self) -> bool:
-        return self.appending.seconds is not None
-
-    def give_up(self) -> None:
-        if not self.given_up:
-            self.given_up = True
-            self.appending.give_up()
 
 
 class Appender:
@@ -56,83 +33,35 @@ class Appender:
 
     async def append(self, record: Record, targets: Iterable[Member], appended: Appended) -> None:
         """Append to every target that does not have it yet. Drives that fail are down when this returns."""
-        framed, gathering = frame(record), Gathering(self._line)
+        framed, joint = frame(record), self._settler.joint(self._line)
         lacking = [member for member in targets if appended.get(member.slot) != member.incarnation]
-        begun = [each for member in lacking if (each := self._begin(member, record, framed, gathering))]
-        ours, full = {each.member.slot for each in begun}, Full()
-        await together(
-            [
-                partial(self._finish, begun, gathering, appended, full),
-                *(partial(self._one, m, record, framed, appended, full) for m in lacking if m.slot not in ours),
-            ]
-        )
-        self._settler.no_room(full, "the journal")
+        alone = [member for member in lacking if not self._begin(joint, member, record, framed)]
+        full: list[tuple[Member, DriveFullError]] = []
+        """Drives without room for it: what that means is judged when all have answered."""
 
-    # ---- in a thread of the drive's -----------------------------------------------------------------------
+        def done(member: Member, incarnation: int) -> None:
+            if member.incarnation == incarnation:
+                appended[member.slot] = incarnation
 
-    def _begin(self, member: Member, record: Record, framed: bytes, gathering: Gathering) -> _Begun | None:
-        drive = member.drive
-        if drive is None or not member.up:
-            return None
-        with suppress(*FAILURES):  # `_one` meets the same and says what it means
-            appending = self._pool.segments.begin(member.slot, drive, record, framed, gathering)
-            if appending is not None:
-                return _Begun(member, drive, member.incarnation, appending)
-        return None
-
-    async def _finish(self, begun: list[_Begun], gathering: Gathering, appended: Appended, full: Full) -> None:
-        watched = [self._settler.watch(each.member, each.drive, each.give_up, each.answered) for each in begun]
-        try:
-            await gathering.wait()
-        except BaseException:
-            for each in begun:
-                each.give_up()
-            raise
-        finally:
-            for call in watched:
-                self._settler.unwatch(call)
-        failures: list[EcfsError] = []
-        for each, call in zip(begun, watched, strict=True):
-            try:
-                self._judge(each, call, appended, full)
-            except EcfsError as error:
-                failures.append(error)
-        raise_gravest(failures)
-
-    def _judge(self, each: _Begun, watched: Watched, appended: Appended, full: Full) -> None:
-        if each.given_up:
-            watched.raise_if_stalled()
-            return
-        member = each.member
-        try:
-            each.appending.result()
-        except FAILURES as error:
-            self._failed(member, error, full)
-        else:
-            self._note(member, each.incarnation, appended)
-
-    # ---- in a task of its own -----------------------------------------------------------------------------
-
-    async def _one(self, member: Member, record: Record, framed: bytes, appended: Appended, full: Full) -> None:
-        incarnation, segments = member.incarnation, self._pool.segments
-
-        async def append(drive: Drive) -> None:
-            await segments.append(member.slot, drive, record, framed)
-
-        try:
-            if await self._settler.call(member, append):
-                self._note(member, incarnation, appended)
-        except DriveFullError as error:
+        def no_room(member: Member, error: DriveFullError) -> None:
             full.append((member, error))
 
-    # ---- what it means ------------------------------------------------------------------------------------
+        async def append_alone(member: Member) -> None:
+            incarnation = member.incarnation
+            try:
+                if await self._settler.call(member, partial(self._append, member.slot, record, framed)):
+                    done(member, incarnation)
+            except DriveFullError as error:
+                no_room(member, error)
 
-    def _note(self, member: Member, incarnation: int, appended: Appended) -> None:
-        if member.incarnation == incarnation:
-            appended[member.slot] = incarnation
+        await together([partial(joint.finish, done, no_room), *(partial(append_alone, member) for member in alone)])
+        self._settler.no_room(full, "the journal")
 
-    def _failed(self, member: Member, error: EcfsError, full: Full) -> None:
-        try:
-            self._settler.failed(member, error)
-        except DriveFullError as no_room:
-            full.append((member, no_room))
+    def _begin(self, joint: Joint, member: Member, record: Record, framed: bytes) -> bool:
+        def begin(drive: Drive, gathering: Gathering) -> Begun | None:
+            return self._pool.segments.begin(member.slot, drive, record, framed, gathering)
+
+        return joint.begin(member, begin)
+
+    async def _append(self, slot: int, record: Record, framed: bytes, drive: Drive) -> None:
+        await self._pool.segments.append(slot, drive, record, framed)

@@ -14,7 +14,7 @@ from functools import partial
 from ecfs.commit.dirty import Dirty
 from ecfs.commit.readahead import SMALL, Passing, ReadAhead, first_blocks, is_fragmented
 from ecfs.commit.sealed import SealedStripes
-from ecfs.commit.settle import few_at_a_time
+from ecfs.commit.tasks import few_at_a_time
 from ecfs.errors import CorruptError, StripeLostError
 from ecfs.geometry import Geometry
 from ecfs.journal.opened import OpenedPool

@@ -6,15 +6,17 @@ than m miss the same window the cause is shared, and the commit waits instead.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 import trio
 
 from ecfs.commit.sealed import SealedStripe
+from ecfs.commit.tasks import raise_gravest, together
 from ecfs.drive.base import ODD, Drive, odd_answer
+from ecfs.drive.begun import Begun, Gathering, Line
 from ecfs.errors import (
     DriveError,
     DriveFencedError,
@@ -58,63 +60,85 @@ class Watched:
             raise StalledError(f"drives have not answered for {trio.current_time() - self.started:.0f} s")
 
 
-async def together(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
-    """Run all at once and to their end; then raise the first EcfsError, if any, as itself and not in a group."""
-    calls = list(calls)
-    if len(calls) < 2:
-        for call in calls:
-            await call()  # a task of its own would take longer than many a call
-        return
-    failures: list[EcfsError] = []
+@dataclass
+class _OnItsWay:
+    """An operation of one drive, in the incarnation of when it was begun."""
 
-    async def guarded(call: Callable[[], Awaitable[None]]) -> None:
+    member: Member
+    drive: Drive
+    incarnation: int
+    begun: Begun
+    given_up: bool = False
+
+    def answered(self) -> bool:
+        return self.begun.seconds is not None
+
+    def give_up(self) -> None:
+        if not self.given_up:
+            self.given_up = True
+            self.begun.give_up()
+
+
+class Joint:
+    """Operations that are begun on several drives and waited for together, with R5's verdicts.
+
+    A task, a scope and a wake-up of the event loop for each drive would cost more than many an operation does.
+    """
+
+    def __init__(self, settler: Settler, gathering: Gathering) -> None:
+        self._settler = settler
+        self._gathering = gathering
+        self._calls: list[_OnItsWay] = []
+
+    def begin(self, member: Member, begin: Callable[[Drive, Gathering], Begun | None]) -> bool:
+        """False where nothing was begun: the drive is down, or does not know how. Then it is for a call of its own,
+        which also meets what was raised here and says what that means."""
+        drive = member.drive
+        if drive is None or not member.up:
+            return False
+        with suppress(*FAILURES):
+            begun = begin(drive, self._gathering)
+            if begun is not None:
+                self._calls.append(_OnItsWay(member, drive, member.incarnation, begun))
+                return True
+        return False
+
+    async def finish(self, done: Callable[[Member, int], None], full: Callable[[Member, DriveFullError], None]) -> None:
+        """Wait, then say of each what became of it. Drives that failed are down when this returns.
+
+        done: gets the incarnation in which it succeeded. Raises as `Settler.call`, but for DriveFullError.
+        """
+        settler = self._settler
+        watched = [settler.watch(each.member, each.drive, each.give_up, each.answered) for each in self._calls]
         try:
-            await call()
-        except EcfsError as error:
-            failures.append(error)
-
-    async with trio.open_nursery() as nursery:
-        for call in calls:
-            nursery.start_soon(guarded, call)
-    raise_gravest(failures)
-
-
-@asynccontextmanager
-async def beside(work: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
-    """Run `work`, which never fails, for as long as the body takes. An EcfsError of the body comes out as itself: from
-    a nursery it would come in a group, which no ``except EcfsError`` catches, and end all healing."""
-    failures: list[EcfsError] = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(work)
-        try:
-            yield
-        except EcfsError as error:
-            failures.append(error)
-        nursery.cancel_scope.cancel()
-    raise_gravest(failures)
-
-
-async def few_at_a_time(count: int, calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    """Like `together`, but at most `count` run at once."""
-    waiting = iter(calls)
-
-    async def work() -> None:
+            await self._gathering.wait()
+        except BaseException:
+            for each in self._calls:
+                each.give_up()
+            raise
+        finally:
+            for call in watched:
+                settler.unwatch(call)
         failures: list[EcfsError] = []
-        for call in waiting:
+        for each, call in zip(self._calls, watched, strict=True):
             try:
-                await call()
+                self._judge(each, call, done)
+            except DriveFullError as error:
+                full(each.member, error)
             except EcfsError as error:
                 failures.append(error)
         raise_gravest(failures)
 
-    await together([work] * min(count, len(calls)))
-
-
-def raise_gravest(failures: Sequence[EcfsError]) -> None:
-    """Raise one of them, if there are any."""
-    if failures:
-        # Being fenced is final and must not hide behind a stall that is retried.
-        raise next((error for error in failures if isinstance(error, FencedError)), failures[0])
+    def _judge(self, each: _OnItsWay, watched: Watched, done: Callable[[Member, int], None]) -> None:
+        if each.given_up:
+            watched.raise_if_stalled()
+            return
+        try:
+            each.begun.result()
+        except FAILURES as error:
+            self._settler.failed(each.member, error)
+        else:
+            done(each.member, each.incarnation)
 
 
 class Settler:
@@ -143,11 +167,38 @@ class Settler:
             # Not kept: a retry encodes again, and until then the payload alone is in memory.
             encoded = encode_stripe(pool.pool_id, stripe.id, space, pool.geometry, stripe.payload)
             stripe.fact = encoded.fact
-            await together(partial(self._put, stripe, encoded, member) for member in lacking)
+            await self._put_all(stripe, encoded, lacking)
+
+    async def _put_all(self, stripe: SealedStripe, encoded: EncodedStripe, targets: Sequence[Member]) -> None:
+        joint = self.joint()
+        alone = [member for member in targets if not self._begin_put(joint, stripe, encoded, member)]
+
+        def done(member: Member, incarnation: int) -> None:
+            stripe.placed[member.slot] = incarnation
+
+        def full(member: Member, _: DriveFullError) -> None:
+            stripe.full.add(member.slot)
+
+        await together(
+            [partial(joint.finish, done, full), *(partial(self._put, stripe, encoded, member) for member in alone)]
+        )
+
+    def _begin_put(self, joint: Joint, stripe: SealedStripe, encoded: EncodedStripe, member: Member) -> bool:
+        slot, fact = member.slot, encoded.fact
+        # A second try finds the first one's name taken, whole or torn: replace it.
+        again = slot in stripe.tried
+
+        def begin(drive: Drive, gathering: Gathering) -> Begun | None:
+            return drive.begin_put(fact.key, encoded.buffers(fact.index_of(slot)), gathering, replace=again)
+
+        begun = joint.begin(member, begin)
+        if begun:
+            stripe.tried.add(slot)
+        return begun
 
     async def _put(self, stripe: SealedStripe, encoded: EncodedStripe, member: Member) -> None:
+        """For a drive that knows no `begin_put`."""
         incarnation = member.incarnation
-        # A second try finds the first one's name taken, whole or torn: replace it.
         again = member.slot in stripe.tried
         stripe.tried.add(member.slot)
 
@@ -208,7 +259,11 @@ class Settler:
         for member, error in full:
             self._members.take_down(member.slot, "absent", f"no room for {what}: {error.args[0]}")
 
-    # ---- one call, with R5 ------------------------------------------------------------------------------
+    # ---- calls, with R5 ---------------------------------------------------------------------------------
+
+    def joint(self, line: Line | None = None) -> Joint:
+        """For operations of several drives that are waited for together. line: short ones, see `Line`."""
+        return Joint(self, Gathering(line))
 
     async def call(self, member: Member, call: Callable[[Drive], Awaitable[None]]) -> bool:
         """Run one operation; False if the drive failed and is now down.

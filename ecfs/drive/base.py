@@ -332,7 +332,13 @@ class Drive(ABC):
         there), DriveFullError, DriveUnreachableError (also: the segment does not end at `offset`), DriveFencedError.
         """
 
+    def begin_put(
+        self, key: str, buffers: Sequence[Buffer], gathering: Gathering, *, replace: bool = False
+    ) -> Begun | None:
+        """`put` for a caller that waits for several drives together. Once the gathering is over, its result can be
+        asked for. None, and nothing begun, where only `put` will do. Raises what `put` raises."""
+        return None
+
     def begin_append(self, segment: str, offset: int, record: Buffer, gathering: Gathering) -> Begun | None:
-        """`append` for a caller that waits for several drives together. Once the gathering is over, its result can be
-        asked for. None, and nothing begun, where only `append` will do. Raises what `append` raises."""
+        """The same for `append`."""
         return None

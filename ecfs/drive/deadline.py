@@ -94,6 +94,11 @@ class DeadlineDrive(DriveWrapper):
         lengths = (length for _, ranges in wanted for _, length in ranges)
         return await self._bring("read_shards", None, lengths, lambda: self.inner.read_shards(wanted))
 
+    def begin_put(
+        self, key: str, buffers: Sequence[Buffer], gathering: Gathering, *, replace: bool = False
+    ) -> Begun | None:
+        return self.inner.begin_put(key, buffers, gathering, replace=replace)
+
     def begin_append(self, segment: str, offset: int, record: Buffer, gathering: Gathering) -> Begun | None:
         return self.inner.begin_append(segment, offset, record, gathering)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from ecfs.clock import Clock
@@ -134,13 +135,22 @@ class HealthDrive(DriveWrapper):
         await super().append(segment, offset, record)
         self.health.bytes_written += len(record)
 
+    def begin_put(
+        self, key: str, buffers: Sequence[Buffer], gathering: Gathering, *, replace: bool = False
+    ) -> Begun | None:
+        begin = partial(self.inner.begin_put, key, buffers, gathering, replace=replace)
+        return self._begin("put", sum(map(len, buffers)), begin)
+
     def begin_append(self, segment: str, offset: int, record: Buffer, gathering: Gathering) -> Begun | None:
+        return self._begin("append", len(record), partial(self.inner.begin_append, segment, offset, record, gathering))
+
+    def _begin(self, operation: str, length: int, begin: Callable[[], Begun | None]) -> Begun | None:
         try:
-            begun = self.inner.begin_append(segment, offset, record, gathering)
+            begun = begin()
         except DriveError as error:
             self.health.failed(error)
             raise
-        return None if begun is None else _WatchedAppend(self.health, begun, len(record))
+        return None if begun is None else _Watched(self.health, operation, begun, length)
 
     async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         found = await super().read(key, ranges)
@@ -159,11 +169,12 @@ class HealthDrive(DriveWrapper):
         return found
 
 
-class _WatchedAppend:
-    """An append on its way that `Health` is told of."""
+class _Watched:
+    """A write on its way that `Health` is told of."""
 
-    def __init__(self, health: Health, begun: Begun, length: int) -> None:
+    def __init__(self, health: Health, operation: str, begun: Begun, length: int) -> None:
         self._health = health
+        self._operation = operation
         self._begun = begun
         self._length = length
         self._health.in_flight += 1
@@ -179,7 +190,7 @@ class _WatchedAppend:
         except DriveError as error:
             self._health.failed(error)
             raise
-        self._health.answered("append", self._begun.seconds or 0.0)
+        self._health.answered(self._operation, self._begun.seconds or 0.0)
         self._health.bytes_written += self._length
 
     def give_up(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -32,7 +33,7 @@ from ecfs.drive.base import (
 from ecfs.drive.begun import Begun, Gathering
 from ecfs.drive.held import Held
 from ecfs.drive.local_lock import sign, take_lock
-from ecfs.drive.local_puts import Puts
+from ecfs.drive.local_puts import Puts, Putting
 from ecfs.drive.local_root import Root, Token
 from ecfs.drive.local_segments import Appending, Segments
 from ecfs.drive.local_threads import Threads, close_patiently, close_soon
@@ -213,8 +214,17 @@ class LocalDrive(Drive):
     async def put(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
         puts, generation = self._puts, self._puts.generation
         await self._threads.run(self.putting(key, buffers, replace=replace))
+        self._check_put(puts, key, generation)
+
+    def begin_put(self, key: str, buffers: Sequence[Buffer], gathering: Gathering, *, replace: bool = False) -> Begun:
+        puts, generation = self._puts, self._puts.generation
+        call = self._threads.begin(self.putting(key, buffers, replace=replace), gathering.expect())
+        return Putting(call, partial(self._check_put, puts, key, generation))
+
+    def _check_put(self, puts: Puts, key: str, generation: int) -> None:
+        """Again: a sync may have failed since the thread was done."""
         with labelled(self.slot, key):
-            puts.check(generation)  # again: a sync may have failed since the thread was done
+            puts.check(generation)
 
     async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         return await self._threads.run(self.reading(key, ranges))

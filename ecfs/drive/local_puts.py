@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -12,6 +12,7 @@ from ecfs.drive import from_disk
 from ecfs.drive.base import Buffer
 from ecfs.drive.held import Held, create_file, held_descriptor, same_file, sync_directory, write_all
 from ecfs.drive.local_root import Root, unlink_quietly
+from ecfs.drive.local_threads import Call
 from ecfs.errors import DriveUnreachableError, ShardCorruptError
 
 MAX_OPEN = 64
@@ -176,6 +177,25 @@ class Puts:
         finally:
             for written in batch.files.values():
                 written.file.close()
+
+
+class Putting:
+    """A put on its way in one of the drive's threads (`Begun`). check: raises if it does not count any more."""
+
+    def __init__(self, call: Call[None], check: Callable[[], None]) -> None:
+        self._call = call
+        self._check = check
+
+    @property
+    def seconds(self) -> float | None:
+        return self._call.seconds
+
+    def result(self) -> None:
+        self._call.result()
+        self._check()
+
+    def give_up(self) -> None:
+        self._call.give_up()
 
 
 def _flush_file(key: str, written: _Written) -> None:

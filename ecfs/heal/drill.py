@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import trio
 
-from ecfs.commit.settle import together
+from ecfs.commit.tasks import together
 from ecfs.errors import DriveError, ShardCorruptError, ShardMissingError, StalledError, StripeLostError
 from ecfs.geometry import counter_of
 from ecfs.heal.doubts import Doubts

@@ -11,7 +11,7 @@ from functools import partial
 
 import trio
 
-from ecfs.commit.settle import few_at_a_time, together
+from ecfs.commit.tasks import few_at_a_time, together
 from ecfs.drive.base import Buffer, Drive
 from ecfs.errors import (
     DriveError,

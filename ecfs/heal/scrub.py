@@ -7,7 +7,7 @@ from functools import partial
 
 import trio
 
-from ecfs.commit.settle import beside
+from ecfs.commit.tasks import beside
 from ecfs.heal.join import Joiner
 from ecfs.heal.mend import Mended
 from ecfs.heal.meter import REBUILD, VERIFY

@@ -9,7 +9,7 @@ from functools import partial
 
 import trio
 
-from ecfs.commit.settle import together
+from ecfs.commit.tasks import together
 from ecfs.errors import (
     DriveError,
     FormatTooNewError,

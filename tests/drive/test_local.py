@@ -9,7 +9,7 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ import trio.testing
 
 from ecfs.drive import local_puts
 from ecfs.drive.base import MAX_BLOB, Writer
+from ecfs.drive.begun import Gathering
 from ecfs.drive.held import write_all
 from ecfs.drive.local import LocalDrive
 from ecfs.drive.local_threads import Threads
@@ -252,8 +253,16 @@ async def test_a_put_during_a_sync_belongs_to_the_next(drive: LocalDrive, monkey
     assert (Path(drive.url) / key(0)).stat().st_ino not in synced
 
 
+async def begun_put(drive: LocalDrive, name: str, buffers: list[bytes]) -> None:
+    gathering = Gathering()
+    begun = drive.begin_put(name, buffers, gathering)
+    await gathering.wait()
+    begun.result()
+
+
+@pytest.mark.parametrize("way", [LocalDrive.put, begun_put])
 async def test_a_put_on_its_way_while_a_sync_fails_fails_too(
-    drive: LocalDrive, monkeypatch: pytest.MonkeyPatch
+    drive: LocalDrive, monkeypatch: pytest.MonkeyPatch, way: Callable[..., Awaitable[None]]
 ) -> None:
     writing, go_on = threading.Event(), threading.Event()
     real = os.pwritev
@@ -267,7 +276,7 @@ async def test_a_put_on_its_way_while_a_sync_fails_fails_too(
     monkeypatch.setattr(os, "fsync", fails_with(errno.EIO))
     with pytest.RaisesGroup(pytest.RaisesExc(DriveUnreachableError, match="does not count")):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(drive.put, key(1), [b"data"])
+            nursery.start_soon(way, drive, key(1), [b"data"])
             await wait_for(writing)
             drive._puts._pending.directories.add("s/00000002")  # something for the sync to fail at
             with pytest.raises(DriveUnreachableError):

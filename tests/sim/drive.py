@@ -13,7 +13,7 @@ import trio
 import trio.lowlevel
 from trio.testing import MockClock
 
-from ecfs.drive.base import Buffer, check_segment
+from ecfs.drive.base import Buffer, check_key, check_segment
 from ecfs.drive.begun import Gathering, Timed
 from ecfs.drive.fence import judge
 from ecfs.drive.memory import Hook, MemoryDrive
@@ -116,8 +116,8 @@ class Weather:
             del self.notes[:-TRACE_LINES]
 
 
-class BegunAppend:
-    """An append in a task of its own, which is what a thread is here. A power cut in it is for whoever asks."""
+class BegunTask:
+    """A write in a task of its own, which is what a thread is here. A power cut in it is for whoever asks."""
 
     def __init__(self, work: Callable[[], Awaitable[None]], gathering: Gathering) -> None:
         self._scope = trio.CancelScope()
@@ -232,6 +232,15 @@ class SimDrive(DriveWrapper):
         data = b"".join(buffers)
         await self.meet(Call("put", key, partial(self.inner.put, key, buffers, replace=replace), data))
 
+    def begin_put(
+        self, key: str, buffers: Sequence[Buffer], gathering: Gathering, *, replace: bool = False
+    ) -> BegunTask | None:
+        """As on a directory, where a thread does it; every third place is like a node, which knows only `put`."""
+        check_key(key)
+        if self.place % 3 == 2:
+            return None
+        return BegunTask(partial(self.put, key, buffers, replace=replace), gathering)
+
     async def sync(self) -> None:
         """Broken off, whenever that is, it voids what was put, as on a directory; a node goes on with it."""
         try:
@@ -264,12 +273,12 @@ class SimDrive(DriveWrapper):
         go = partial(self.inner.append, segment, offset, record)
         await self.meet(Call("append", segment, go, bytes(record), offset))
 
-    def begin_append(self, segment: str, offset: int, record: Buffer, gathering: Gathering) -> BegunAppend | None:
-        """As on a directory, where a thread does it; every third place is like a node, which knows only `append`."""
+    def begin_append(self, segment: str, offset: int, record: Buffer, gathering: Gathering) -> BegunTask | None:
+        """As for `begin_put`."""
         check_segment(segment)
         if self.place % 3 == 2:
             return None
-        return BegunAppend(partial(self.append, segment, offset, bytes(record)), gathering)
+        return BegunTask(partial(self.append, segment, offset, bytes(record)), gathering)
 
     async def write_blob(self, name: str, data: bytes) -> None:
         await self.meet(Call("write_blob", name, partial(self.inner.write_blob, name, data), data))

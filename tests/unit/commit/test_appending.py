@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -23,7 +24,7 @@ from ecfs.drive.wrapper import DriveWrapper
 from ecfs.errors import FencedError, StalledError, UsageError
 from ecfs.journal.segments import Appending
 from tests.memory_pool import MemoryPool
-from tests.unit.commit.test_engine import data, make_file, write
+from tests.unit.commit.test_engine import INO, data, make_file, write
 
 
 class QuickDrive(LocalDrive):
@@ -71,6 +72,24 @@ class DirectoryPool(MemoryPool):
             finally:
                 go_on.set()
 
+    @contextmanager
+    def puts(self, patch: pytest.MonkeyPatch, *slots: int) -> Iterator[threading.Event]:
+        """What is put on these drives waits for the event."""
+        go_on, real = threading.Event(), os.pwritev
+        places = tuple(f"{self.places[slot]}/s/" for slot in slots)
+
+        def pwritev(descriptor: int, *rest: Any) -> int:
+            if os.readlink(f"/proc/self/fd/{descriptor}").startswith(places):
+                go_on.wait()
+            return real(descriptor, *rest)
+
+        with patch.context() as patched:
+            patched.setattr(os, "pwritev", pwritev)
+            try:
+                yield go_on
+            finally:
+                go_on.set()
+
 
 @pytest.fixture
 async def pool(tmp_path: Path) -> DirectoryPool:
@@ -81,6 +100,12 @@ async def pool(tmp_path: Path) -> DirectoryPool:
 
 async def small_commit(engine: Engine) -> None:
     await write(engine, 0, data(100))
+    await engine.sync()
+
+
+async def large_commit(engine: Engine) -> None:
+    """One that has a stripe."""
+    await write(engine, 0, data(1 << 20))
     await engine.sync()
 
 
@@ -207,3 +232,59 @@ async def test_when_the_engine_ends_nothing_waits_for_a_hung_drive(
         for drive in pool.drives:
             await drive.close()
         engine.db.close()
+
+
+# ---- shards, which are put in the same way ----------------------------------------------------------------------
+
+
+async def test_every_drive_has_its_shard_however_it_is_put(pool: DirectoryPool) -> None:
+    pool.plain = {1, 4}
+    async with pool.engine(clean=False) as engine:
+        await make_file(engine)
+        await large_commit(engine)
+        assert [len([e async for e in drive.list("s/")]) for drive in pool.drives] == [1] * 6
+        for drive in pool.drives:
+            health = drive.health  # type: ignore[attr-defined]
+            assert len(health.latencies["put"]) >= 1
+            assert health.in_flight == 0
+
+
+@pytest.mark.parametrize("plain", [set(), {2}, {0, 5}])
+async def test_a_drive_that_hangs_in_a_put_leaves_w_alone(
+    pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch, plain: set[int]
+) -> None:
+    pool.plain = plain
+    async with pool.engine(clean=False) as engine:
+        await make_file(engine)
+        with pool.puts(monkeypatch, 2), trio.fail_after(60):
+            await large_commit(engine)
+            assert in_w(engine) == {0, 1, 3, 4, 5}
+            await large_commit(engine)
+
+
+async def test_a_stall_in_puts_that_more_than_m_drives_share_takes_nobody_out(
+    pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pool.engine() as engine:
+        await make_file(engine)
+        with pool.puts(monkeypatch, 1, 2, 3) as go_on:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(large_commit, engine)
+                await trio.sleep(4)
+                go_on.set()
+        assert in_w(engine) == {0, 1, 2, 3, 4, 5}
+
+
+async def test_puts_that_were_given_up_are_made_again(pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names are taken by then: by what a thread that nobody waits for has written, or will write."""
+    pool.settings = replace(pool.settings, shared_stall_s=0.5, retry_stalled_s=0.2)
+    async with pool.engine(clean=False) as engine:
+        await make_file(engine)
+        stalled = pytest.raises(StalledError, match="not answered")
+        with pool.puts(monkeypatch, 1, 2, 3), trio.fail_after(60), stalled:
+            await large_commit(engine)
+        with trio.fail_after(60):
+            while engine.stalled:
+                await trio.sleep(0.05)
+        assert in_w(engine) == {0, 1, 2, 3, 4, 5}
+        assert await engine.read(INO, 0, 1 << 20) == data(1 << 20)

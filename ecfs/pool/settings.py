@@ -17,7 +17,7 @@ class Settings:
     """Unsealed data at which full stripes are sealed before any commit; what lies below can still coalesce."""
     stripes_in_flight: int = 3
     """Stripes being encoded and put at once; sealed ones wait in memory, within `sealed_limit`."""
-    sealed_limit: int = 32 * MIB
+    sealed_limit: int = 64 * MIB
     inline_at_most: int = 128 * 1024
     """A commit with less data than this keeps it in the metadata (one journal append instead of stripes)."""
     inline_limit: int = 64 * MIB

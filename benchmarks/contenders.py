@@ -5,7 +5,6 @@ Those on one drive, or without parity, promise less; they are what a user space 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -290,10 +289,6 @@ class Ecfs(Contender):
     def command(self, *arguments: str | Path, ok: tuple[int, ...] = (0,)) -> str:
         return run(*self._line(*arguments), ok=ok)
 
-    def status(self) -> dict[str, object]:
-        answer: dict[str, object] = json.loads(self.command("status", "--json", self.root, ok=(0, 1, 3)))
-        return answer
-
     def compacted(self) -> float | None:
         """Asked for the first time, it mounts anew, with its page of metrics."""
         if not self._page:
@@ -310,7 +305,7 @@ class Ecfs(Contender):
     def lose_two(self) -> None:
         for number in LOST:
             shutil.rmtree(self._shards(number))
-        wait_until(lambda: self.status()["state"] == "degraded", "the loss to be noticed")
+        wait_until(lambda: self._state() == "degraded", "the loss to be noticed")
 
     # Through the daemon's socket, since the start of a command takes longer than the scrub of a small pool, and takes
     # half of a small machine meanwhile. The others' commands only give an order.
@@ -322,10 +317,13 @@ class Ecfs(Contender):
         answer: dict[str, dict[str, object]] = call(mounted, method, params or {})
         return answer
 
+    def _state(self) -> object:
+        return self._ask("status")["state"]
+
     def rebuild(self) -> None:
         """Until any two drives may be lost again; the scrub goes on with what was not lost."""
         self.start_scrub()
-        wait_until(lambda: self.status()["state"] == "healthy", "the drives to be whole again")
+        wait_until(lambda: self._state() == "healthy", "the drives to be whole again")
 
     def scrub(self) -> None:
         report = self._ask("scrub")["report"]

@@ -83,16 +83,17 @@ class Codec:
     def cut(self, payload: bytes) -> list[Fragment]:
         """As `encode`, and without its copies where the payload can be cut into k pieces without padding: then the data
         are views of it. Raises as `encode`."""
-        parity = None if len(payload) % (self.k * CUT) else isa_l.parity(self.k, self.m)
-        if parity is None or not payload:
+        matrix = None if len(payload) % (self.k * CUT) else isa_l.parity(self.k, self.m)
+        if matrix is None or not payload:
             return [
                 Fragment(fragment[:FRAGMENT_HEADER], memoryview(fragment)[FRAGMENT_HEADER:])
                 for fragment in self.encode(payload)
             ]
         size = len(payload) // self.k
-        data: list[Buffer] = [memoryview(payload)[start : start + size] for start in range(0, len(payload), size)]
-        data += parity.of(payload)
-        return [Fragment(*pair) for pair in zip(self.fragment_headers(len(payload)), data, strict=True)]
+        starts, parity = range(0, len(payload), size), [bytearray(size) for _ in range(self.m)]
+        matrix.apply(size, [(payload, start) for start in starts], [(each, 0) for each in parity])
+        data: list[Buffer] = [memoryview(payload)[start : start + size] for start in starts]
+        return [Fragment(*pair) for pair in zip(self.fragment_headers(len(payload)), [*data, *parity], strict=True)]
 
     def rebuild(self, blocks: Mapping[int, Buffer], length: int, wanted: Sequence[int]) -> dict[int, bytes]:
         """The runs of the `wanted` fragments, from the same run of exactly k others.
@@ -111,7 +112,7 @@ class Codec:
             index: rebuilt[index][FRAGMENT_HEADER:] if index in rebuilt else bytes(blocks[index]) for index in wanted
         }
 
-    def restore(self, fragments: Mapping[int, bytes], payload_length: int, wanted: Sequence[int]) -> dict[int, bytes]:
+    def restore(self, fragments: Mapping[int, Buffer], payload_length: int, wanted: Sequence[int]) -> dict[int, Buffer]:
         """The `wanted` fragments of a payload as `encode` gave them, header included, from exactly k others.
 
         fragments: whole ones with any header of 80 bytes; their data must have been verified. Not copied where the
@@ -124,8 +125,25 @@ class Codec:
         self._check_indexes(fragments, wanted)
         own = {index: _with_header(headers[index], fragment) for index, fragment in fragments.items()}
         lost = [index for index in dict.fromkeys(wanted) if index not in own]
-        rebuilt = self._reconstruct(own, headers, lost)
+        rebuilt = self._restore(own, headers, lost)
         return {index: rebuilt[index] if index in rebuilt else own[index] for index in wanted}
+
+    def _restore(
+        self, fragments: Mapping[int, bytes], headers: Sequence[bytes], lost: Sequence[int]
+    ) -> Mapping[int, Buffer]:
+        matrix = isa_l.recovery(self.k, self.m, tuple(fragments), tuple(lost)) if lost else None
+        if matrix is None:
+            return self._reconstruct(fragments, headers, lost)
+        size = len(next(iter(fragments.values())))
+        rebuilt = {index: bytearray(size) for index in lost}
+        for index, fragment in rebuilt.items():
+            fragment[:FRAGMENT_HEADER] = headers[index]
+        matrix.apply(
+            size - FRAGMENT_HEADER,
+            [(fragment, FRAGMENT_HEADER) for fragment in fragments.values()],
+            [(fragment, FRAGMENT_HEADER) for fragment in rebuilt.values()],
+        )
+        return rebuilt
 
     def _check_indexes(self, given: Collection[int], wanted: Sequence[int]) -> None:
         if not all(0 <= index < self.n for index in (*given, *wanted)):
@@ -153,9 +171,11 @@ class Codec:
         return _headers(self.k, self.m, payload_length)
 
 
-def _with_header(header: bytes, fragment: bytes) -> bytes:
+def _with_header(header: bytes, fragment: Buffer) -> bytes:
     """Another build of the library, or a hostile drive, wrote another header; ours must not read it."""
-    return fragment if fragment.startswith(header) else header + fragment[FRAGMENT_HEADER:]
+    if isinstance(fragment, bytes) and fragment.startswith(header):
+        return fragment
+    return header + fragment[FRAGMENT_HEADER:]
 
 
 @functools.cache
@@ -194,8 +214,14 @@ def self_test() -> None:
 def _test_cut(codec: Codec) -> None:
     """What is computed without pyeclib must be the same, byte for byte."""
     payload = (golden_payload() * codec.k * (CUT // _GOLDEN_LENGTH + 1))[: codec.k * CUT]
-    if [b"".join(fragment) for fragment in codec.cut(payload)] != codec.encode(payload):
+    fragments = codec.encode(payload)
+    if [b"".join(fragment) for fragment in codec.cut(payload)] != fragments:
         raise EcfsError(f"ISA-L computes other parity than {CODE_NAME} {codec.k}+{codec.m}; not starting")
+    for lost in itertools.combinations(range(codec.n), codec.m):
+        kept = {index: fragments[index] for index in range(codec.n) if index not in lost}
+        restored = codec.restore(kept, len(payload), lost)
+        if any(restored[index] != fragments[index] for index in lost):
+            raise EcfsError(f"ISA-L can't restore {lost} of {CODE_NAME} {codec.k}+{codec.m}; not starting")
 
 
 def golden_payload() -> bytes:

@@ -88,7 +88,7 @@ class StripeCache:
     def __init__(self, block_bytes: int = BLOCK_BYTES, header_bytes: int = HEADER_BYTES) -> None:
         self.blocks: StripeLru[bytes] = StripeLru(block_bytes)
         self.headers: StripeLru[ShardHeader] = StripeLru(header_bytes)
-        self.stripes: StripeLru[tuple[bytes, ...]] = StripeLru(min(block_bytes, STRIPE_BYTES))
+        self.stripes: StripeLru[tuple[Buffer, ...]] = StripeLru(min(block_bytes, STRIPE_BYTES))
 
     @property
     def used(self) -> int:
@@ -99,11 +99,11 @@ class StripeCache:
     def limit(self) -> int:
         return self.blocks.limit + self.stripes.limit
 
-    def stripe(self, fact: StripeFact) -> tuple[bytes, ...] | None:
+    def stripe(self, fact: StripeFact) -> tuple[Buffer, ...] | None:
         """The k data fragments of a stripe that had to be decoded, each with the erasure library's 80 bytes."""
         return self.stripes.get((fact.id, fact.content_hash, 0, 0))
 
-    def put_stripe(self, fact: StripeFact, fragments: tuple[bytes, ...]) -> None:
+    def put_stripe(self, fact: StripeFact, fragments: tuple[Buffer, ...]) -> None:
         """Keep the k data fragments, proven by the content hash."""
         self.stripes.put((fact.id, fact.content_hash, 0, 0), fragments, sum(map(len, fragments)))
 

@@ -72,7 +72,7 @@ async def rebuild_shards(
 
 async def data_fragments(
     fact: StripeFact, access: DriveAccess, pool_id: bytes, *, avoid: Collection[int], on_bad: OnBad
-) -> tuple[bytes, ...]:
+) -> tuple[Buffer, ...]:
     """The k data fragments, each with the erasure library's 80 bytes, proven as in `rebuild_shards`."""
     gathering = _Gathering(fact, access, pool_id, frozenset(avoid), on_bad)
     await gathering.solve(())
@@ -83,7 +83,7 @@ async def data_fragments(
 class _Fragment:
     """data: with the erasure library's 80 bytes. crcs: of its blocks."""
 
-    data: bytes
+    data: Buffer
     crcs: tuple[int, ...]
 
 
@@ -175,7 +175,7 @@ class _Gathering:
         for index, data in self._codec.restore(sources, self.fact.length, lost).items():
             self._made[index] = _Fragment(data, block_crcs(memoryview(data)[FRAGMENT_HEADER:]))
 
-    def fragment(self, index: int) -> bytes:
+    def fragment(self, index: int) -> Buffer:
         """One that is a data fragment or was wanted, once it is proven."""
         return self._made[index].data
 

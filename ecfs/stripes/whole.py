@@ -28,7 +28,7 @@ LATE = 10
 SPARE = 64 << 10
 """Bytes that a stripe takes in the cache besides its data, at most."""
 
-Fragments = tuple[bytes, ...]
+Fragments = tuple[Buffer, ...]
 
 
 class WholeStripes:

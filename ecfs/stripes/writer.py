@@ -48,7 +48,7 @@ def encode_stripe(pool_id: bytes, stripe_id: int, space: str, geometry: Geometry
     return EncodedStripe(fact, tuple(headers), fragments)
 
 
-def shard_header(pool_id: bytes, fact: StripeFact, index: int, fragment: bytes, crcs: Sequence[int]) -> bytes:
+def shard_header(pool_id: bytes, fact: StripeFact, index: int, fragment: Buffer, crcs: Sequence[int]) -> bytes:
     """The header of one shard. fragment: the library's 80 bytes, whatever follows. crcs: of its blocks."""
     return build_header(
         ShardHeader(

@@ -76,17 +76,44 @@ def test_only_bytes_are_cut(kind):
         Codec(4, 2).cut(kind(bytes(4 << 20)))
 
 
-def test_parity_of_pieces_of_different_lengths_is_refused():
-    parity = isa_l.parity(4, 2)
-    assert parity is not None
-    with pytest.raises(ValueError, match="can't be cut"):
-        parity.of(b"12345")
+@pytest.mark.parametrize("library", ["ISA-L", "pyeclib"])
+@pytest.mark.parametrize(("k", "m"), SHAPES)
+@pytest.mark.parametrize("length", [1, 12345, 65536, 1 << 20])
+def test_whatever_is_lost_is_restored(k, m, length, library, monkeypatch):
+    if library == "pyeclib":
+        monkeypatch.setattr(isa_l, "recovery", lambda k, m, given, lost: None)
+    codec = Codec(k, m)
+    fragments = codec.encode(os.urandom(length))
+    for kept in itertools.islice(itertools.permutations(range(k + m), k), 0, None, 97):
+        others = [index for index in range(k + m) if index not in kept]
+        given = {index: b"x" * FRAGMENT_HEADER + fragments[index][FRAGMENT_HEADER:] for index in kept}
+        for wanted in (others, others[:1], [], list(range(k + m))):
+            restored = codec.restore(given, length, wanted)
+            assert restored == {index: fragments[index] for index in wanted}
+
+
+@pytest.mark.parametrize(("sources", "targets"), [(3, 2), (4, 1), (5, 2)])
+def test_other_buffers_than_the_matrix_has_are_refused(sources, targets):
+    matrix = isa_l.parity(4, 2)
+    assert matrix is not None
+    with pytest.raises(ValueError, match="2 rows of 4"):
+        matrix.apply(4, [(b"four", 0)] * sources, [(bytearray(4), 0)] * targets)
+
+
+@pytest.mark.parametrize(("size", "offset"), [(5, 0), (4, 1), (4, -1)])
+def test_the_library_never_reads_beyond_a_buffer(size, offset):
+    matrix = isa_l.parity(4, 2)
+    assert matrix is not None
+    with pytest.raises(ValueError, match="too short"):
+        matrix.apply(size, [(b"four", offset)] * 4, [(bytearray(9), 0)] * 2)
+    with pytest.raises(ValueError, match="too short"):
+        matrix.apply(size, [(b"four, five", 2)] * 4, [(bytearray(4), offset)] * 2)
 
 
 @pytest.mark.parametrize("library", [None, "libc.so.6", "no-such-library.so"])
 def test_without_its_functions_the_library_is_left_alone(library, monkeypatch):
     monkeypatch.setattr(isa_l, "_loaded", lambda: library)
-    assert isa_l.parity.__wrapped__(4, 2) is None
+    assert isa_l._library.__wrapped__() is None
 
 
 @pytest.mark.parametrize(("k", "m"), SHAPES)
@@ -174,6 +201,13 @@ def test_fragment_headers_depend_on_the_payloads_length_alone(k, m, length):
 # ---- refusing to start ------------------------------------------------------------------------------------
 
 
+class Wrong:
+    """A matrix that computes zeros."""
+
+    def apply(self, size, sources, targets):
+        return
+
+
 def test_self_test_passes():
     self_test()
 
@@ -198,9 +232,14 @@ def test_self_test_refuses_a_library_that_rebuilds_wrong(monkeypatch):
 
 
 def test_self_test_refuses_other_parity_of_the_library_below(monkeypatch):
-    right = isa_l.Parity.of
-    monkeypatch.setattr(isa_l.Parity, "of", lambda self, payload: right(self, payload[::-1]))
+    monkeypatch.setattr(isa_l, "parity", lambda k, m: Wrong())
     with pytest.raises(EcfsError, match="ISA-L computes other parity"):
+        self_test()
+
+
+def test_self_test_refuses_a_library_below_that_restores_wrong(monkeypatch):
+    monkeypatch.setattr(isa_l, "recovery", lambda k, m, given, lost: Wrong())
+    with pytest.raises(EcfsError, match="ISA-L can't restore"):
         self_test()
 
 

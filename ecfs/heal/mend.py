@@ -6,6 +6,7 @@ A shard counts as repaired only when it was read back where it lies, and its str
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,6 +19,7 @@ from ecfs.errors import (
     DriveFullError,
     FormatTooNewError,
     ShardCorruptError,
+    ShardExistsError,
     ShardMissingError,
     StripeLostError,
 )
@@ -169,6 +171,11 @@ class Mender:
         incarnation = member.incarnation
 
         async def put(drive: Drive) -> None:
+            if isinstance(result.bad[slot], ShardMissingError):
+                with suppress(ShardExistsError):
+                    # There is nothing that a crash could bring back, or that must stay until this is whole: the sync
+                    # for all of them and the reading again are enough, in half the time.
+                    return await drive.put(fact.key, buffers)
             await drive.put(fact.key, buffers, replace=True)
 
         try:

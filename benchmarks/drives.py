@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from benchmarks.shell import run
+from benchmarks.shell import own_memory, run
 
 COUNT = 6
 MEMORY = Path("/dev/shm")
@@ -66,8 +66,9 @@ class Drives:
 @contextmanager
 def six_drives(mib: int) -> Iterator[Drives]:
     """Fresh images of `mib` MiB each. RAM is taken until the block is left."""
-    drives = Drives(Path(tempfile.mkdtemp(prefix="ecfs-bench-", dir=MEMORY)), mib)
-    try:
-        yield drives
-    finally:
-        drives.close()
+    with own_memory():
+        drives = Drives(Path(tempfile.mkdtemp(prefix="ecfs-bench-", dir=MEMORY)), mib)
+        try:
+            yield drives
+        finally:
+            drives.close()

@@ -5,12 +5,13 @@ and sleeps, even when the next request is waiting. Its asyncio mode shows the wa
 place. Here the descriptor is polled first; when it has nothing and nobody else can run, the poll waits a moment, since
 a program that does one thing after the other sends its next request some microseconds after the last answer.
 
-Nobody starves: every `TURN` requests, and before every longer wait, the other tasks get their turn; the waiting poll
-lets go of the GIL, and ends when a drive's thread has finished something.
+Nobody starves: every `TURN` requests or `TURN_S`, and before every longer wait, the other tasks get their turn; the
+waiting poll lets go of the GIL, and ends when a drive's thread has finished something.
 """
 
 from __future__ import annotations
 
+import math
 import select
 from collections.abc import Callable
 from types import SimpleNamespace, TracebackType
@@ -21,7 +22,10 @@ import trio
 from ecfs.fuse_init import Introduction
 
 TURN = 16
-"""Requests taken in a row before other tasks run."""
+"""Requests taken in a row before other tasks run,"""
+TURN_S = 0.001
+"""or for so many seconds: of a stream, whose requests take 0.5 ms each, sixteen would keep what is to be put and synced
+waiting until no more fits into memory and programs stand still, for 25 to 60 ms each time."""
 PATIENCE_S = 60e-6
 """Seconds to wait inside the poll: about as long as going through the event loop takes."""
 
@@ -77,6 +81,7 @@ class PollFirst:
         self._poll = select.poll()
         self._fd = -1
         self._taken = 0
+        self._until = math.inf
         self._wakeup = -1
         """The socket by which threads wake trio; -1 if it is not known."""
         self._runnable: Callable[[], int] = _count_runnable
@@ -88,14 +93,18 @@ class PollFirst:
         trio.lowlevel.notify_closing(fd)
 
     async def _give_way(self) -> None:
-        self._taken = 0
         await trio.lowlevel.checkpoint()
+        self._begin_turn()
         if self._closing:
             raise trio.ClosedResourceError("the session ends")
+
+    def _begin_turn(self) -> None:
+        self._taken, self._until = 0, trio.current_time() + TURN_S
 
     def _watch(self, fd: int) -> None:
         self._fd, self._poll = fd, select.poll()
         self._poll.register(fd, select.POLLIN)
+        self._begin_turn()
         try:
             runner: Any = trio._core._run.GLOBAL_RUN_CONTEXT.runner
             self._wakeup = runner.entry_queue.wakeup.wakeup_sock.fileno()
@@ -114,13 +123,14 @@ class PollFirst:
             self._introduction = None
         poll = self._poll
         self._taken += 1
-        if self._taken >= TURN:
+        if self._taken >= TURN or trio.current_time() >= self._until:
             await self._give_way()
         if poll.poll(0) or (self._is_idle() and self._wait_a_moment(fd)):
             return
         await self._give_way()
         if not poll.poll(0):
             await trio.lowlevel.wait_readable(fd)
+            self._begin_turn()
 
     def _is_idle(self) -> bool:
         """Nobody else could run now, but for tasks that would only find the lock taken."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 import trio
 import trio.testing
 
-from ecfs.fuse_loop import TURN, PollFirst, QuickLock, stand_in
+from ecfs.fuse_loop import TURN, TURN_S, PollFirst, QuickLock, stand_in
 
 
 @pytest.fixture
@@ -44,6 +45,25 @@ async def test_other_tasks_run_although_requests_never_end(pipe: tuple[int, int]
             await polling.wait_readable(pipe[0])
         nursery.cancel_scope.cancel()
     assert turns >= 5
+
+
+async def test_other_tasks_run_although_requests_take_long(pipe: tuple[int, int]) -> None:
+    os.write(pipe[1], b"x")
+    polling, turns = PollFirst(), 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        for _ in range(TURN - 1):
+            await polling.wait_readable(pipe[0])
+            time.sleep(2 * TURN_S)  # noqa: ASYNC251 - a request that keeps the loop busy is what this is about
+        nursery.cancel_scope.cancel()
+    assert turns >= TURN // 2
 
 
 async def test_a_thread_that_finishes_ends_the_wait(pipe: tuple[int, int]) -> None:

@@ -284,6 +284,19 @@ async def test_a_put_on_its_way_while_a_sync_fails_fails_too(
             go_on.set()
 
 
+async def test_a_begun_put_does_not_count_if_a_sync_fails_before_anybody_asks(
+    drive: LocalDrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathering = Gathering()
+    begun = drive.begin_put(key(1), [b"data"], gathering)
+    await gathering.wait()
+    monkeypatch.setattr(os, "fsync", fails_with(errno.EIO))
+    with pytest.raises(DriveUnreachableError):
+        await drive.sync()
+    with pytest.raises(DriveUnreachableError, match="does not count"):
+        begun.result()
+
+
 async def test_a_put_that_syncs_by_itself_and_fails_voids_all(
     drive: LocalDrive, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,13 @@ FAULTS = [
         LOCAL,
     ),
     Fault(
+        "R21 a put that was begun counts although a sync failed meanwhile",
+        "ecfs/drive/local_puts.py",
+        "        self._call.result()\n        self._check()\n",
+        "        self._call.result()\n",
+        LOCAL,
+    ),
+    Fault(
         "R21 a fence leaves unsynced what a killed process has put",
         "ecfs/drive/local.py",
         "        root.settle()\n",
@@ -554,6 +561,13 @@ FAULTS = [
         LIMITS,
     ),
     Fault(
+        "a name that is taken keeps a missing shard from being repaired",
+        "ecfs/heal/mend.py",
+        "                with suppress(ShardExistsError):\n",
+        "                with suppress(ValueError):\n",
+        ("tests/unit/heal/test_damage.py", "-k", "name_is_taken"),
+    ),
+    Fault(
         "a repair is not recorded in the ledger",
         "ecfs/heal/mend.py",
         "        if outcome != Outcome():\n            await",
@@ -580,6 +594,20 @@ FAULTS = [
         "        await self._job.ctx.engine.record(Outcome(missing=[(fact.id, slot)]))\n",
         "",
         ("tests/unit/heal/test_drill.py",),
+    ),
+    Fault(
+        "what ISA-L computes is not compared with pyeclib at the start",
+        "ecfs/codec/__init__.py",
+        "        _test_cut(codec)\n",
+        "",
+        ("tests/unit/test_codec.py",),
+    ),
+    Fault(
+        "R5 a hung put is waited for for ever",
+        "ecfs/commit/settle.py",
+        "settler.watch(each.member, each.drive, each.give_up, each.answered)",
+        "settler.watch(each.member, each.drive, bool, each.answered)",
+        ("tests/unit/commit/test_appending.py",),
     ),
     Fault(
         "the drill believes what it read",

@@ -15,7 +15,8 @@ from ecfs.drive.memory import MemoryDrive
 from ecfs.drive.memory_store import MemoryStore
 from ecfs.errors import StalledError
 from ecfs.heal.mend import Job, Mended, Mender
-from ecfs.shard import verify_shard
+from ecfs.meta import Outcome
+from ecfs.shard import shard_key, verify_shard
 from tests.unit.heal.conftest import Hospital, data
 
 SLOT = 3
@@ -325,3 +326,20 @@ async def test_a_disk_that_hangs_while_its_journal_is_mended_holds_up_nobody_for
         with trio.fail_after(100):
             await patient.write(8, data(10_000))
         nursery.cancel_scope.cancel()
+
+
+async def test_a_shard_known_to_be_missing_whose_name_is_taken_is_replaced(
+    hospital: Hospital, autojump_clock: MockClock
+) -> None:
+    """A put that was given up, or a crash before the sync, leaves something there."""
+    async with hospital.open() as patient:
+        await patient.write(7, data(300_000))
+        (stripe,) = patient.stripes()
+        store = hospital.pool.stores[SLOT]
+        key = shard_key("s", stripe)
+        truncate(store, [key])
+        await patient.engine.record(Outcome(missing=[(stripe, SLOT)]))
+        await patient.scrub()
+        verify_shard(bytes(store.raw(key)))
+        assert not patient.engine.pool.db.ledger.is_missing(stripe, SLOT)
+        assert patient.engine.pool.members[SLOT].up

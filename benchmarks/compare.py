@@ -82,7 +82,8 @@ def _print(values: Found, units: dict[str, str], base: str) -> None:
     print(f"| row | {base} | this checkout | ratio |\n|---|--:|--:|--:|")
     for row, found in values.items():
         before, after = found["base"], found["this"]
-        ratio = f"{statistics.median(after) / statistics.median(before):.2f}" if before and after else "–"
+        known = before and after and statistics.median(before)
+        ratio = f"{statistics.median(after) / statistics.median(before):.2f}" if known else "–"
         print(f"| {row} {units[row]} | {cell(before)} | {cell(after)} | {ratio} |")
 
 

@@ -111,10 +111,11 @@ class DirtyFile:
 
 
 class Dirty:
-    """All dirty files, the longest dirty first."""
+    """All dirty files, the longest dirty first. total: bytes. runs: in how many pieces they lie."""
 
     def __init__(self) -> None:
         self.total = 0
+        self.runs = 0
         self._files: dict[int, DirtyFile] = {}
 
     def file(self, ino: int) -> DirtyFile | None:
@@ -124,21 +125,26 @@ class Dirty:
         file = self._files.get(ino)
         if file is None:
             file = self._files[ino] = DirtyFile()
-        before = file.size
+        before, runs = file.size, len(file)
         file.write(offset, data)
         self.total += file.size - before
+        self.runs += len(file) - runs
 
     def cut(self, ino: int, lo: int, hi: int) -> None:
         file = self._files.get(ino)
         if file is not None:
-            before = file.size
+            before, runs = file.size, len(file)
             file.cut(lo, hi)
-            self._settle(ino, file, before)
+            self.total += file.size - before
+            self.runs += len(file) - runs
+            if not file.size:
+                del self._files[ino]
 
     def drop(self, ino: int) -> None:
         file = self._files.pop(ino, None)
         if file is not None:
             self.total -= file.size
+            self.runs -= len(file)
 
     def take(self, limit: int) -> list[tuple[int, int, bytes]]:
         """Remove up to `limit` bytes, oldest file first: (ino, offset, data)."""
@@ -148,9 +154,10 @@ class Dirty:
         for ino, file in self._files.items():
             if left <= 0:
                 break
-            before = file.size
+            before, runs = file.size, len(file)
             taken += [(ino, offset, data) for offset, data in file.take(left)]
             left -= before - file.size
+            self.runs -= runs - len(file)
             if not file.size:
                 emptied.append(ino)
         self.total -= limit - left
@@ -158,8 +165,3 @@ class Dirty:
         for ino in emptied:
             del self._files[ino]
         return taken
-
-    def _settle(self, ino: int, file: DirtyFile, before: int) -> None:
-        self.total -= before - file.size
-        if not file.size:
-            del self._files[ino]

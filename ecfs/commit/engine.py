@@ -87,7 +87,7 @@ class Engine:
     async def admit(self, size: int, *, deleting: bool = False, metadata: int = 0) -> None:
         """See `Admission`. Also the place where full stripes are sealed, since it lies outside of every transaction."""
         self.last_use = trio.current_time()
-        if self.dirty.total >= self.pool.settings.seal_at:
+        if self.sealer.has_full():
             self._seal_full()
         await self.admission.admit(size, deleting=deleting, metadata=metadata)
 

@@ -13,6 +13,9 @@ from ecfs.geometry import stripe_id
 from ecfs.journal.opened import OpenedPool
 from ecfs.meta import Extent
 
+LONG = 128 * 1024
+"""Bytes that the pieces of a stream have on average, at least: the kernel sends up to 1 MiB, and shorter ones in
+order are gathered to 256 KiB."""
 FILES = 1024
 """How many files with pieces are remembered: the newest."""
 
@@ -43,10 +46,17 @@ class Sealer:
         counter, pool.next_stripe = pool.next_stripe, pool.next_stripe + 1
         return stripe_id(pool.writer.epoch, counter)
 
+    def has_full(self) -> bool:
+        """A full stripe should be sealed now: what was written in order at once, and what lies in small pieces once
+        enough is there that neighbours, and what is overwritten or deleted soon, have found each other."""
+        settings, dirty = self._pool.settings, self._dirty
+        at = settings.stripe_size if dirty.total >= dirty.runs * LONG else settings.seal_at
+        return dirty.total >= max(at, settings.stripe_size)
+
     def seal_full(self) -> list[SealedStripe]:
-        """Seal full stripes until less than `seal_at` is dirty."""
+        """Seal full stripes for as long as `has_full`."""
         stripes, settings = [], self._pool.settings
-        while self._dirty.total >= settings.seal_at and self._dirty.total >= settings.stripe_size:
+        while self.has_full():
             stripes.append(self._seal(self._dirty.take(settings.stripe_size)))
         return stripes
 

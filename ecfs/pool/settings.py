@@ -13,8 +13,9 @@ class Settings:
     """Payload of a full stripe."""
     dirty_limit: int = 32 * MIB
     """Unsealed data; writers wait beyond it."""
-    seal_at: int = 4 * MIB
-    """Unsealed data at which full stripes are sealed before any commit; what lies below can still coalesce."""
+    seal_at: int = 16 * MIB
+    """Unsealed data in small pieces at which full stripes are sealed before any commit; what lies below can still
+    coalesce. Long pieces are sealed as soon as they fill a stripe."""
     stripes_in_flight: int = 3
     """Stripes being encoded and put at once; sealed ones wait in memory, within `sealed_limit`."""
     sealed_limit: int = 64 * MIB

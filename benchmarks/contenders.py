@@ -62,6 +62,9 @@ class Contender(ABC):
         """Drives `LOST` are gone, with everything on them."""
         raise Unsupported
 
+    lost_bytes: float | None = None
+    """Of data on the drives that were lost; None where half of what files hold is all that can be known."""
+
     def rebuild(self) -> None:
         """Make the lost drives whole again; returns when done."""
         raise Unsupported
@@ -303,6 +306,7 @@ class Ecfs(Contender):
         return None
 
     def lose_two(self) -> None:
+        self.lost_bytes = sum(path.stat().st_size for n in LOST for path in self._shards(n).glob("s/*/*"))
         for number in LOST:
             shutil.rmtree(self._shards(number))
         wait_until(lambda: self._state() == "degraded", "the loss to be noticed")

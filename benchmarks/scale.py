@@ -1,7 +1,7 @@
 """The same work in a pool of few files and in one of very many, in turn.
 
     python -m benchmarks.scale fill DIRECTORY COUNT        makes a pool of COUNT small files in DIRECTORY
-    python -m benchmarks.scale measure FEW MANY --rounds 5 mounts both, measures, unmounts
+    python -m benchmarks.scale measure FEW MANY --rounds 5 mounts both, measures, deletes two drives, measures, unmounts
 
 Filling goes past the kernel, so that a million files take minutes. A tenth of the files lie in one wide directory.
 """
@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import os
 import random
+import shutil
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from benchmarks.report import cell
-from benchmarks.shell import drop_caches, run, settle
-from benchmarks.workloads import BLOCK, create_files, noise, opened, timed
+from benchmarks.shell import drop_caches, run, settle, wait_until
+from benchmarks.workloads import BLOCK, create_files, noise, opened, read_file, timed, write_file
 from ecfs.clock import SystemClock
 from ecfs.fs.caller import Caller
 from ecfs.fs.filesystem import FileSystem
@@ -33,12 +35,15 @@ from ecfs.mount.volume import open_volume
 from ecfs.pool.poolfile import POOL_FILE, read_pool_file
 
 ME = Caller(0, 0)
+Found = dict[str, dict[Path, list[float]]]
 SIZE = 512
 """Bytes of each file that fills a pool."""
 PER_DIRECTORY = 1000
 SAMPLE = 2000
 """Files of one measurement."""
 SYNCED = 300
+STREAM_MIB = 64
+LOST = (1, 4)
 ECFS = Path(__file__).parents[1] / ".venv" / "bin" / "ecfs"
 
 
@@ -117,6 +122,15 @@ class Pool:
         fields = (self._process / "stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def lose_two(self) -> None:
+        """For good: nothing healthy can be measured after it."""
+        for number in LOST:
+            shutil.rmtree(self.base / f"d{number}")
+        wait_until(lambda: self._state() == "degraded", "the loss to be noticed")
+
+    def _state(self) -> object:
+        return json.loads(run(ECFS, "status", "--json", self.root, ok=(0, 1)))["state"]
+
     @functools.cached_property
     def directories(self) -> list[Path]:
         """Those that are full; one in which filling was interrupted may not be."""
@@ -176,14 +190,46 @@ def commits(pool: Pool, rng: random.Random) -> float:
     return SYNCED / timer.seconds
 
 
+def delete(pool: Pool, rng: random.Random) -> float:
+    directory = pool.root / f"old{rng.randrange(1 << 40)}"
+    directory.mkdir()
+    create_files(directory, 0, SAMPLE, BLOCK)
+    settle(pool.root)
+    names = [entry.path for entry in os.scandir(directory)]
+    with timed() as timer:
+        for name in names:
+            os.unlink(name)
+    return SAMPLE / timer.seconds
+
+
+def stream_write(pool: Pool, _: random.Random) -> float:
+    return write_file(pool.root / "stream", STREAM_MIB)
+
+
+def stream_read(pool: Pool, _: random.Random) -> float:
+    return read_file(pool.root / "stream")
+
+
 MEASURES: dict[str, tuple[Callable[[Pool, random.Random], float], int]] = {
     "create": (create, SAMPLE),
     "stat cold": (stat_cold, SAMPLE),
     "read cold": (read_cold, PER_DIRECTORY),
     "read scattered cold": (read_scattered, PER_DIRECTORY),
     "write+fsync": (commits, SYNCED),
+    "delete": (delete, SAMPLE),
+    "stream write, MiB": (stream_write, STREAM_MIB),
+    "stream read cold, MiB": (stream_read, STREAM_MIB),
 }
-"""With the number of files, or of writes, of each."""
+"""With the number of files, of writes or of MiB of each."""
+WITHOUT_TWO = (
+    "create",
+    "stat cold",
+    "read cold",
+    "write+fsync",
+    "delete",
+    "stream write, MiB",
+    "stream read cold, MiB",
+)
 
 
 def list_wide(pool: Pool, *options: str) -> float:
@@ -205,25 +251,34 @@ def measure(bases: list[Path], rounds: int) -> None:
 
 
 def _measure(pools: list[Pool], rounds: int) -> None:
-    found: dict[str, dict[Path, list[float]]] = defaultdict(lambda: defaultdict(list))
+    found: Found = defaultdict(lambda: defaultdict(list))
     for pool in pools:
         found["mount s"][pool.base].append(pool.mount())
         found["RSS after mount MiB"][pool.base].append(pool.rss_mib())
-    rng = random.Random(time.time_ns())
-    for _ in range(rounds):
-        for name, (work, count) in MEASURES.items():
-            for pool in pools:
-                before = pool.cpu_s()
-                found[f"{name} /s"][pool.base].append(work(pool, rng))
-                found[f"{name} µs of the daemon's CPU"][pool.base].append(1e6 * (pool.cpu_s() - before) / count)
+    _take_turns(pools, rounds, MEASURES, "", found)
     for pool in pools:
         found["ls of the wide directory s"][pool.base].append(list_wide(pool))
         found["ls -l of the wide directory s"][pool.base].append(list_wide(pool, "-l"))
+        pool.lose_two()
+    _take_turns(pools, rounds, WITHOUT_TWO, ", two drives gone", found)
+    for pool in pools:
         found["RSS at the end MiB"][pool.base].append(pool.rss_mib())
         found["unmount s"][pool.base].append(pool.umount())
     print("| row | " + " | ".join(pool.base.name for pool in pools) + " |\n|---|" + "--:|" * len(pools))
     for name, values in found.items():
         print(f"| {name} | " + " | ".join(cell(values[pool.base]) for pool in pools) + " |", flush=True)
+
+
+def _take_turns(pools: list[Pool], rounds: int, names: Iterable[str], when: str, found: Found) -> None:
+    rng = random.Random(time.time_ns())
+    for _ in range(rounds):
+        for name in names:
+            work, count = MEASURES[name]
+            for pool in pools:
+                before = pool.cpu_s()
+                found[f"{name} /s{when}"][pool.base].append(work(pool, rng))
+                cpu = 1e6 * (pool.cpu_s() - before) / count
+                found[f"{name} µs of the daemon's CPU{when}"][pool.base].append(cpu)
 
 
 def main() -> None:

@@ -49,9 +49,10 @@ class Sealer:
     def has_full(self) -> bool:
         """A full stripe should be sealed now: what was written in order at once, and what lies in small pieces once
         enough is there that neighbours, and what is overwritten or deleted soon, have found each other."""
-        settings, dirty = self._pool.settings, self._dirty
-        at = settings.stripe_size if dirty.total >= dirty.runs * LONG else settings.seal_at
-        return dirty.total >= max(at, settings.stripe_size)
+        settings, total = self._pool.settings, self._dirty.total
+        if total < settings.stripe_size:
+            return False
+        return total >= settings.seal_at or total >= self._dirty.runs * LONG
 
     def seal_full(self) -> list[SealedStripe]:
         """Seal full stripes for as long as `has_full`."""

@@ -62,11 +62,9 @@ class Contender(ABC):
         """Drives `LOST` are gone, with everything on them."""
         raise Unsupported
 
-    lost_bytes: float | None = None
-    """Of data on the drives that were lost; None where half of what files hold is all that can be known."""
-
-    def rebuild(self) -> None:
-        """Make the lost drives whole again; returns when done."""
+    def rebuild(self) -> float | None:
+        """Make the lost drives whole again; returns when done. Bytes of data that were made anew; None where half of
+        what files hold is all that can be known."""
         raise Unsupported
 
     def scrub(self) -> None:
@@ -306,7 +304,6 @@ class Ecfs(Contender):
         return None
 
     def lose_two(self) -> None:
-        self.lost_bytes = sum(path.stat().st_size for n in LOST for path in self._shards(n).glob("s/*/*"))
         for number in LOST:
             shutil.rmtree(self._shards(number))
         wait_until(lambda: self._state() == "degraded", "the loss to be noticed")
@@ -324,10 +321,11 @@ class Ecfs(Contender):
     def _state(self) -> object:
         return self._ask("status")["state"]
 
-    def rebuild(self) -> None:
+    def rebuild(self) -> float:
         """Until any two drives may be lost again; the scrub goes on with what was not lost."""
         self.start_scrub()
         wait_until(lambda: self._state() == "healthy", "the drives to be whole again")
+        return sum(path.stat().st_size for number in LOST for path in self._shards(number).glob("s/*/*"))
 
     def scrub(self) -> None:
         report = self._ask("scrub")["report"]

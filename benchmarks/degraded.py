@@ -35,11 +35,10 @@ def latency_degraded(turn: Turn) -> Figures:
 
 @row("MiB/s", "lose_two")
 def rebuild(turn: Turn) -> float:
-    """Of bytes on the two lost drives, what is dead among them included: it is made anew, too. Noticing, making and
-    filling them."""
-    lost = turn.contender.lost_bytes
-    if lost is None:
-        lost = sum(path.stat().st_size for path in turn.root.iterdir() if path.is_file()) / 2
+    """Of bytes that the two drives have in the end, what is dead among them included: it is made anew, too. Noticing,
+    making and filling them."""
     with timed() as timer:
-        turn.contender.rebuild()
-    return lost / (1 << 20) / timer.seconds
+        made = turn.contender.rebuild()
+    if made is None:
+        made = sum(path.stat().st_size for path in turn.root.iterdir() if path.is_file()) / 2
+    return made / (1 << 20) / timer.seconds

@@ -781,7 +781,7 @@ FAULTS = [
     ),
     Fault(
         "a stall in a background scrub comes out in a group",
-        "ecfs/commit/settle.py",
+        "ecfs/commit/tasks.py",
         "            yield\n        except EcfsError as error:",
         "            yield\n        except ZeroDivisionError as error:",
         ("tests/unit/heal/test_scrub.py",),

@@ -29,7 +29,11 @@ async def test_what_is_readable_is_taken_without_giving_way(pipe: tuple[int, int
         await polling.wait_readable(pipe[0])
 
 
-async def test_other_tasks_run_although_requests_never_end(pipe: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("requests", "seconds"), [(TURN * 10, 0.0), (TURN - 1, 2 * TURN_S)])
+async def test_other_tasks_run_although_requests_never_end(
+    pipe: tuple[int, int], requests: int, seconds: float
+) -> None:
+    """seconds: for which each request keeps the loop busy."""
     os.write(pipe[1], b"x")
     polling, turns = PollFirst(), 0
 
@@ -41,29 +45,11 @@ async def test_other_tasks_run_although_requests_never_end(pipe: tuple[int, int]
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(other)
-        for _ in range(TURN * 10):
+        for _ in range(requests):
             await polling.wait_readable(pipe[0])
+            time.sleep(seconds)  # noqa: ASYNC251 - see above
         nursery.cancel_scope.cancel()
     assert turns >= 5
-
-
-async def test_other_tasks_run_although_requests_take_long(pipe: tuple[int, int]) -> None:
-    os.write(pipe[1], b"x")
-    polling, turns = PollFirst(), 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(other)
-        for _ in range(TURN - 1):
-            await polling.wait_readable(pipe[0])
-            time.sleep(2 * TURN_S)  # noqa: ASYNC251 - a request that keeps the loop busy is what this is about
-        nursery.cancel_scope.cancel()
-    assert turns >= TURN // 2
 
 
 async def test_a_thread_that_finishes_ends_the_wait(pipe: tuple[int, int]) -> None:

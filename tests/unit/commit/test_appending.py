@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,14 +98,16 @@ async def pool(tmp_path: Path) -> DirectoryPool:
     return pool
 
 
-async def small_commit(engine: Engine) -> None:
-    await write(engine, 0, data(100))
-    await engine.sync()
+SMALL, LARGE = 100, 1 << 20
+"""Bytes of a commit that is a record alone, and of one that has a stripe."""
+RECORDS_AND_SHARDS = pytest.mark.parametrize(
+    ("hang", "size"), [(DirectoryPool.syncs, SMALL), (DirectoryPool.puts, LARGE)], ids=["records", "shards"]
+)
+Hang = Callable[..., AbstractContextManager[threading.Event]]
 
 
-async def large_commit(engine: Engine) -> None:
-    """One that has a stripe."""
-    await write(engine, 0, data(1 << 20))
+async def commit(engine: Engine, size: int = SMALL) -> None:
+    await write(engine, 0, data(size))
     await engine.sync()
 
 
@@ -118,7 +120,7 @@ async def test_every_drive_has_every_record(pool: DirectoryPool) -> None:
     async with pool.engine(clean=False) as engine:
         await make_file(engine)
         for _ in range(5):
-            await small_commit(engine)
+            await commit(engine)
         journals = [b"".join([await d.get(e.key) async for e in d.list("j/")]) for d in pool.drives]
         assert len({journal.count(b"ECFSRECD") for journal in journals}) == 1
         for drive in pool.drives:
@@ -129,54 +131,59 @@ async def test_every_drive_has_every_record(pool: DirectoryPool) -> None:
         assert in_w(engine) == {0, 1, 2, 3, 4, 5}
 
 
+@RECORDS_AND_SHARDS
 @pytest.mark.parametrize("plain", [set(), {2}, {0, 5}])
 async def test_a_hung_drive_leaves_w_and_the_others_do_not_count_as_late(
-    pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch, plain: set[int]
+    pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch, plain: set[int], hang: Hang, size: int
 ) -> None:
     pool.plain = plain
     async with pool.engine(clean=False) as engine:
         await make_file(engine)
-        await small_commit(engine)
-        with pool.syncs(monkeypatch, 2), trio.fail_after(60):
-            await small_commit(engine)
+        await commit(engine)
+        with hang(pool, monkeypatch, 2), trio.fail_after(60):
+            await commit(engine, size)
             assert in_w(engine) == {0, 1, 3, 4, 5}
             assert pool.drives[2].abandoned == 1
-            await small_commit(engine)
+            await commit(engine, size)
 
 
+@RECORDS_AND_SHARDS
 async def test_a_stall_that_more_than_m_drives_share_takes_nobody_out(
-    pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch
+    pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch, hang: Hang, size: int
 ) -> None:
     async with pool.engine() as engine:
         await make_file(engine)
-        with pool.syncs(monkeypatch, 1, 2, 3) as go_on:
+        with hang(pool, monkeypatch, 1, 2, 3) as go_on:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(small_commit, engine)
+                nursery.start_soon(commit, engine, size)
                 await trio.sleep(4)
                 go_on.set()
         assert in_w(engine) == {0, 1, 2, 3, 4, 5}
 
 
+@RECORDS_AND_SHARDS
 async def test_a_stall_that_does_not_end_stalls_the_commit_and_is_retried(
-    pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch
+    pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch, hang: Hang, size: int
 ) -> None:
+    """The names of shards are taken by then: by what a thread that nobody waits for has written, or will write."""
     pool.settings = replace(pool.settings, shared_stall_s=0.5, retry_stalled_s=0.2)
     async with pool.engine(clean=False) as engine:
         await make_file(engine)
         stalled = pytest.raises(StalledError, match="not answered")
-        with pool.syncs(monkeypatch, 1, 2, 3), trio.fail_after(60), stalled:
-            await small_commit(engine)
+        with hang(pool, monkeypatch, 1, 2, 3), trio.fail_after(60), stalled:
+            await commit(engine, size)
         with trio.fail_after(60):
             while engine.stalled:
                 await trio.sleep(0.05)
         assert in_w(engine) == {0, 1, 2, 3, 4, 5}
+        assert await engine.read(INO, 0, size) == data(size)
 
 
 async def test_a_full_drive_leaves_w(pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch) -> None:
     async with pool.engine(clean=False) as engine:
         await make_file(engine)
         with pool.syncs(monkeypatch, 5, fail=errno.ENOSPC), trio.fail_after(60):
-            await small_commit(engine)
+            await commit(engine)
         member = engine.pool.members[5]
         assert (member.in_w, member.full) == (False, True)
         assert "no room for the journal" in member.reason
@@ -196,19 +203,19 @@ async def test_a_drive_that_answers_what_no_drive_should_leaves_w(
         await make_file(engine)
         monkeypatch.setattr(Appending, "result", result)
         with trio.fail_after(60):
-            await small_commit(engine)
+            await commit(engine)
         assert in_w(engine) == {0, 1, 3, 4, 5}
 
 
 async def test_a_drive_that_promised_itself_to_another_ends_it(pool: DirectoryPool) -> None:
     async with pool.engine(clean=False) as engine:
         await make_file(engine)
-        await small_commit(engine)
+        await commit(engine)
         # As another host would, whose lock on a directory does not reach this one.
         root = pool.drives[3].inner.inner._root  # type: ignore[attr-defined]
         root.promise(Writer(engine.pool.writer.epoch + 1, "f" * 32))
         with pytest.raises(FencedError), trio.fail_after(60):
-            await small_commit(engine)
+            await commit(engine)
         assert engine.fenced
 
 
@@ -234,57 +241,13 @@ async def test_when_the_engine_ends_nothing_waits_for_a_hung_drive(
         engine.db.close()
 
 
-# ---- shards, which are put in the same way ----------------------------------------------------------------------
-
-
 async def test_every_drive_has_its_shard_however_it_is_put(pool: DirectoryPool) -> None:
     pool.plain = {1, 4}
     async with pool.engine(clean=False) as engine:
         await make_file(engine)
-        await large_commit(engine)
+        await commit(engine, LARGE)
         assert [len([e async for e in drive.list("s/")]) for drive in pool.drives] == [1] * 6
         for drive in pool.drives:
             health = drive.health  # type: ignore[attr-defined]
             assert len(health.latencies["put"]) >= 1
             assert health.in_flight == 0
-
-
-@pytest.mark.parametrize("plain", [set(), {2}, {0, 5}])
-async def test_a_drive_that_hangs_in_a_put_leaves_w_alone(
-    pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch, plain: set[int]
-) -> None:
-    pool.plain = plain
-    async with pool.engine(clean=False) as engine:
-        await make_file(engine)
-        with pool.puts(monkeypatch, 2), trio.fail_after(60):
-            await large_commit(engine)
-            assert in_w(engine) == {0, 1, 3, 4, 5}
-            await large_commit(engine)
-
-
-async def test_a_stall_in_puts_that_more_than_m_drives_share_takes_nobody_out(
-    pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with pool.engine() as engine:
-        await make_file(engine)
-        with pool.puts(monkeypatch, 1, 2, 3) as go_on:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(large_commit, engine)
-                await trio.sleep(4)
-                go_on.set()
-        assert in_w(engine) == {0, 1, 2, 3, 4, 5}
-
-
-async def test_puts_that_were_given_up_are_made_again(pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The names are taken by then: by what a thread that nobody waits for has written, or will write."""
-    pool.settings = replace(pool.settings, shared_stall_s=0.5, retry_stalled_s=0.2)
-    async with pool.engine(clean=False) as engine:
-        await make_file(engine)
-        stalled = pytest.raises(StalledError, match="not answered")
-        with pool.puts(monkeypatch, 1, 2, 3), trio.fail_after(60), stalled:
-            await large_commit(engine)
-        with trio.fail_after(60):
-            while engine.stalled:
-                await trio.sleep(0.05)
-        assert in_w(engine) == {0, 1, 2, 3, 4, 5}
-        assert await engine.read(INO, 0, 1 << 20) == data(1 << 20)

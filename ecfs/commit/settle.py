@@ -32,6 +32,9 @@ from ecfs.stripes.writer import EncodedStripe, encode_stripe, put_shard
 
 FAILURES = (DriveError, *ODD)
 """What a drive's answer may raise. Only the first is promised, but no answer of one drive may end the engine."""
+Done = Callable[[Member, int], None]
+"""Told of a drive that succeeded, and in which incarnation."""
+Full = Callable[[Member, DriveFullError], None]
 LATE = 0.8
 """Share of the deadline after which a drive counts as late. The verdict follows at the deadline, since no program
 should wait longer than that: between the two it shows who else is late."""
@@ -89,25 +92,46 @@ class Joint:
         self._settler = settler
         self._gathering = gathering
         self._calls: list[_OnItsWay] = []
+        self._alone: list[tuple[Member, Callable[[Drive], Awaitable[None]]]] = []
 
-    def begin(self, member: Member, begin: Callable[[Drive, Gathering], Begun | None]) -> bool:
-        """False where nothing was begun: the drive is down, or does not know how. Then it is for a call of its own,
-        which also meets what was raised here and says what that means."""
-        drive = member.drive
-        if drive is None or not member.up:
-            return False
-        with suppress(*FAILURES):
-            begun = begin(drive, self._gathering)
-            if begun is not None:
-                self._calls.append(_OnItsWay(member, drive, member.incarnation, begun))
-                return True
-        return False
+    def begin(
+        self,
+        member: Member,
+        begin: Callable[[Drive, Gathering], Begun | None],
+        alone: Callable[[Drive], Awaitable[None]],
+    ) -> None:
+        """alone: the same as a call of its own, for where nothing was begun: the drive is down, or does not know how.
+        It also meets what was raised here and says what that means."""
+        drive, begun = member.drive, None
+        if drive is not None and member.up:
+            with suppress(*FAILURES):
+                begun = begin(drive, self._gathering)
+        if drive is None or begun is None:
+            self._alone.append((member, alone))
+        else:
+            self._calls.append(_OnItsWay(member, drive, member.incarnation, begun))
 
-    async def finish(self, done: Callable[[Member, int], None], full: Callable[[Member, DriveFullError], None]) -> None:
+    async def finish(self, done: Done, full: Full) -> None:
         """Wait, then say of each what became of it. Drives that failed are down when this returns.
 
         done: gets the incarnation in which it succeeded. Raises as `Settler.call`, but for DriveFullError.
         """
+        await together(
+            [
+                partial(self._finish_begun, done, full),
+                *(partial(self._call, member, alone, done, full) for member, alone in self._alone),
+            ]
+        )
+
+    async def _call(self, member: Member, call: Callable[[Drive], Awaitable[None]], done: Done, full: Full) -> None:
+        incarnation = member.incarnation
+        try:
+            if await self._settler.call(member, call):
+                done(member, incarnation)
+        except DriveFullError as error:
+            full(member, error)
+
+    async def _finish_begun(self, done: Done, full: Full) -> None:
         settler = self._settler
         watched = [settler.watch(each.member, each.drive, each.give_up, each.answered) for each in self._calls]
         try:
@@ -129,7 +153,7 @@ class Joint:
                 failures.append(error)
         raise_gravest(failures)
 
-    def _judge(self, each: _OnItsWay, watched: Watched, done: Callable[[Member, int], None]) -> None:
+    def _judge(self, each: _OnItsWay, watched: Watched, done: Done) -> None:
         if each.given_up:
             watched.raise_if_stalled()
             return
@@ -171,7 +195,8 @@ class Settler:
 
     async def _put_all(self, stripe: SealedStripe, encoded: EncodedStripe, targets: Sequence[Member]) -> None:
         joint = self.joint()
-        alone = [member for member in targets if not self._begin_put(joint, stripe, encoded, member)]
+        for member in targets:
+            self._begin_put(joint, stripe, encoded, member)
 
         def done(member: Member, incarnation: int) -> None:
             stripe.placed[member.slot] = incarnation
@@ -179,37 +204,18 @@ class Settler:
         def full(member: Member, _: DriveFullError) -> None:
             stripe.full.add(member.slot)
 
-        await together(
-            [partial(joint.finish, done, full), *(partial(self._put, stripe, encoded, member) for member in alone)]
-        )
+        await joint.finish(done, full)
 
-    def _begin_put(self, joint: Joint, stripe: SealedStripe, encoded: EncodedStripe, member: Member) -> bool:
+    def _begin_put(self, joint: Joint, stripe: SealedStripe, encoded: EncodedStripe, member: Member) -> None:
         slot, fact = member.slot, encoded.fact
         # A second try finds the first one's name taken, whole or torn: replace it.
         again = slot in stripe.tried
+        stripe.tried.add(slot)
 
         def begin(drive: Drive, gathering: Gathering) -> Begun | None:
             return drive.begin_put(fact.key, encoded.buffers(fact.index_of(slot)), gathering, replace=again)
 
-        begun = joint.begin(member, begin)
-        if begun:
-            stripe.tried.add(slot)
-        return begun
-
-    async def _put(self, stripe: SealedStripe, encoded: EncodedStripe, member: Member) -> None:
-        """For a drive that knows no `begin_put`."""
-        incarnation = member.incarnation
-        again = member.slot in stripe.tried
-        stripe.tried.add(member.slot)
-
-        async def put(drive: Drive) -> None:
-            await put_shard(drive, encoded, member.slot, replace=again)
-
-        try:
-            if await self.call(member, put):
-                stripe.placed[member.slot] = incarnation
-        except DriveFullError:
-            stripe.full.add(member.slot)
+        joint.begin(member, begin, lambda drive: put_shard(drive, encoded, slot, replace=again))
 
     async def sync(self, stripes: Iterable[SealedStripe]) -> None:
         """Make what was placed durable. A failed sync takes the drive down and thereby voids its puts (R21)."""

@@ -7,8 +7,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from ecfs.drive.base import Buffer
@@ -39,17 +38,9 @@ class Held(Generic[T]):
         self._open = True
         self._guard = threading.Lock()
 
-    @contextmanager
-    def use(self) -> Iterator[T]:
-        """The value, kept open within the block. Raises OSError (EBADF) after `close`."""
-        with self._guard:
-            if not self._open:
-                raise OSError(errno.EBADF, "closed meanwhile")
-            self._users += 1
-        try:
-            yield self._value
-        finally:
-            self._let_go()
+    def use(self) -> Use[T]:
+        """The value, kept open within the ``with`` block. Entering raises OSError (EBADF) after `close`."""
+        return Use(self)
 
     def close(self) -> None:
         """Close now, or when the last user lets go. Idempotent."""
@@ -57,14 +48,37 @@ class Held(Generic[T]):
             if not self._open:
                 return
             self._open = False
-        self._let_go()
+        self.let_go()
 
-    def _let_go(self) -> None:
+    def take(self) -> T:
+        """For `Use`."""
+        with self._guard:
+            if not self._open:
+                raise OSError(errno.EBADF, "closed meanwhile")
+            self._users += 1
+        return self._value
+
+    def let_go(self) -> None:
         with self._guard:
             self._users -= 1
             last = self._users == 0
         if last:
             self._closer(self._value)
+
+
+class Use(Generic[T]):
+    """A class of its own: as a generator it would take three times as long, several times for each call of a drive."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self, held: Held[T]) -> None:
+        self._held = held
+
+    def __enter__(self) -> T:
+        return self._held.take()
+
+    def __exit__(self, *_: object) -> None:
+        self._held.let_go()
 
 
 def held_descriptor(descriptor: int) -> Held[int]:

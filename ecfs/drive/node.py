@@ -8,7 +8,7 @@ exclusively, a stream stays open: when it ends, so does the attachment, since ot
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -72,6 +72,7 @@ class NodeDrive(Drive):
         self.slot = slot
         self._address = address
         self._link = Link(address, clock, tls, deadline_s)
+        self._capabilities = Capabilities(deadline_s=deadline_s, lockable=True, bytes_per_s=SMALLEST_RATE)
         self._pool_id = pool_id
         self._client = clock.token(16)
         self._hold: Stream | None = None
@@ -89,6 +90,9 @@ class NodeDrive(Drive):
         self._abandoned = 0
         self._syncs_left = 0
         self._machine = ""
+        self._said: tuple[bytes, Writer | None, str] | None = None
+        self._me = pb.Caller()
+        """What was said of us last, and in which message: it comes with every call."""
 
     @property
     def url(self) -> str:
@@ -96,7 +100,7 @@ class NodeDrive(Drive):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(deadline_s=self._link.deadline_s, lockable=True, bytes_per_s=SMALLEST_RATE)
+        return self._capabilities
 
     @property
     def abandoned(self) -> int:
@@ -110,9 +114,9 @@ class NodeDrive(Drive):
         request = pb.AttachRequest(
             pool_id=self._pool_id, exclusive=exclusive, client=self._client, holder=holder_text(sys.argv)
         )
-        await self._begin(DRIVE["Attach"], request, exclusive=exclusive)
+        await self._hold_by(DRIVE["Attach"], request, exclusive=exclusive)
 
-    async def _begin(self, method: Method, request: Any, *, exclusive: bool, timeout_s: float | None = None) -> None:
+    async def _hold_by(self, method: Method, request: Any, *, exclusive: bool, timeout_s: float | None = None) -> None:
         with labelled(self.slot):
             stream, reply = await self._link.open(method, request, timeout_s)
         self._attachment, self._lost = reply.attachment, ""
@@ -154,7 +158,7 @@ class NodeDrive(Drive):
         if request.ByteSize() > CHUNK:
             raise UsageError(f"the blobs of a new drive have {CHUNK} bytes at most")
         self._writer = None  # the new drive is promised to nobody
-        await self._begin(DRIVE["Create"], request, exclusive=True, timeout_s=PATIENCE_S)
+        await self._hold_by(DRIVE["Create"], request, exclusive=True, timeout_s=PATIENCE_S)
         self._pool_id = pool_named_in(blobs["identity"]) or self._pool_id
 
     async def location(self) -> Location | None:
@@ -209,11 +213,25 @@ class NodeDrive(Drive):
         await self._change("Prepare", pb.PrepareRequest(caller=self._caller(changing=True), epochs=epochs))
 
     async def put(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
-        check_key(key)
-        length = sum(map(len, buffers))
-        request = pb.PutRequest(caller=self._caller(key, changing=True), key=key, length=length, replace=replace)
+        request = self._put_request(key, buffers, replace)
         reply = await self._send("Put", request, buffers, key, WRITE_DEADLINE_S)
         self._remember(reply.voids)
+
+    def begin_put(
+        self, key: str, buffers: Sequence[Buffer], gathering: Gathering, *, replace: bool = False
+    ) -> Begun | None:
+        request = self._put_request(key, buffers, replace)
+        return self._begin(
+            key,
+            gathering,
+            lambda done: self._link.begin_put(request, buffers, WRITE_DEADLINE_S, done),
+            succeeded=lambda reply: self._remember(reply.voids),
+        )
+
+    def _put_request(self, key: str, buffers: Sequence[Buffer], replace: bool) -> pb.PutRequest:
+        check_key(key)
+        length = sum(map(len, buffers))
+        return pb.PutRequest(caller=self._caller(key, changing=True), key=key, length=length, replace=replace)
 
     def _remember(self, put: int | None) -> None:
         """put: the syncs that had failed on the node when it was made; None for no put."""
@@ -225,7 +243,7 @@ class NodeDrive(Drive):
         request = pb.ReadRequest(caller=self._caller(key), key=key, ranges=wanted)
         total = None if any(length < 0 for _, length in ranges) else sum(length for _, length in ranges)
         with labelled(self.slot, key):
-            reply, buffers = await self._link.fetch(DRIVE["Read"], request, total)
+            reply, buffers = await self._link.read(request, total)
             return _cut(ranges, list(reply.lengths), buffers)
 
     async def verify(self, key: str) -> ShardHeader:
@@ -287,19 +305,33 @@ class NodeDrive(Drive):
                 raise
 
     def begin_append(self, segment: str, offset: int, record: Buffer, gathering: Gathering) -> Begun | None:
-        request, timed = self._append_request(segment, offset, record), Timed(gathering.expect())
-        with labelled(self.slot, segment):
+        request = self._append_request(segment, offset, record)
+        return self._begin(
+            segment,
+            gathering,
+            lambda done: self._link.begin_append(request, record, WRITE_DEADLINE_S, done),
+            lambda: self.seal(segment),
+        )
+
+    def _begin(
+        self,
+        key: str,
+        gathering: Gathering,
+        begin: Callable[[Callable[[], object]], Sending | None],
+        failed: Callable[[], object] = bool,
+        succeeded: Callable[[Any], object] = bool,
+    ) -> Begun | None:
+        timed = Timed(gathering.expect())
+        with labelled(self.slot, key):
             try:
-                sending = self._link.begin(
-                    DRIVE["Append"], DRIVE["Appends"], request, record, WRITE_DEADLINE_S, timed.done
-                )
+                sending = begin(timed.done)
             except BaseException:
                 timed.done()
                 raise
         if sending is None:
             timed.done()
             return None
-        return _Appending(self, segment, sending, timed)
+        return _Begun(self.slot, key, sending, timed, failed, succeeded)
 
     def _append_request(self, segment: str, offset: int, record: Buffer) -> pb.AppendRequest:
         check_segment(segment)
@@ -324,8 +356,11 @@ class NodeDrive(Drive):
         return self._by(self._attachment)
 
     def _by(self, attachment: bytes) -> pb.Caller:
-        writer = None if self._writer is None else _message(self._writer)
-        return pb.Caller(attachment=attachment, writer=writer, pool_id=self._pool_id)
+        said = (attachment, self._writer, self._pool_id)
+        if self._said != said:
+            writer = None if self._writer is None else _message(self._writer)
+            self._said, self._me = said, pb.Caller(attachment=attachment, writer=writer, pool_id=self._pool_id)
+        return self._me
 
     async def _ask(self, name: str, request: Any, key: str | None = None) -> Any:
         with labelled(self.slot, key):
@@ -340,29 +375,39 @@ class NodeDrive(Drive):
             return await self._link.send(DRIVE[name], request, buffers, timeout_s)
 
 
-class _Appending:
-    """`Begun`."""
+class _Begun:
+    """`Begun`. failed: called when that is seen, or it is given up; succeeded: gets the reply."""
 
-    def __init__(self, drive: NodeDrive, segment: str, sending: Sending, timed: Timed) -> None:
-        self._drive = drive
-        self._segment = segment
+    def __init__(
+        self,
+        slot: int | None,
+        key: str,
+        sending: Sending,
+        timed: Timed,
+        failed: Callable[[], object],
+        succeeded: Callable[[Any], object],
+    ) -> None:
+        self._slot = slot
+        self._key = key
         self._sending = sending
         self._timed = timed
+        self._failed = failed
+        self._succeeded = succeeded
 
     @property
     def seconds(self) -> float | None:
         return self._timed.seconds
 
     def result(self) -> None:
-        with labelled(self._drive.slot, self._segment):
+        with labelled(self._slot, self._key):
             try:
-                self._sending.result()
+                self._succeeded(self._sending.result())
             except BaseException:
-                self._drive.seal(self._segment)
+                self._failed()
                 raise
 
     def give_up(self) -> None:
-        self._drive.seal(self._segment)
+        self._failed()
         self._sending.give_up()
         self._timed.done()
 

@@ -6,18 +6,20 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
+from itertools import count
 from typing import Any, TypeVar
 
 import trio
 
 from ecfs.clock import Clock, monotonic_for_threads
 from ecfs.drive.base import Buffer
+from ecfs.drive.begun import tell_loop
 from ecfs.errors import DriveTimeoutError, DriveUnreachableError, ShardCorruptError, UsageError
 from ecfs.rpc import frames
 from ecfs.rpc.client import Channel, OnItsWay, Stream, never_arrived
 from ecfs.rpc.conversation import Conversations
 from ecfs.rpc.limits import CHUNK, MAX_CALL_S, MAX_DATA
-from ecfs.rpc.methods import Method
+from ecfs.rpc.methods import DRIVE, Method
 from ecfs.rpc.status import NodeBusyError
 from ecfs.rpc.tls import TlsFiles
 
@@ -25,6 +27,9 @@ T = TypeVar("T")
 
 CALLS = 16
 """Calls on their way to one node at a time; further ones wait here."""
+SPOKEN = {"Appends": 1, "Puts": 4, "Reads": 4}
+"""Methods of conversations, and how many of their messages one node gets at a time; others are calls of their own.
+Appends have an order."""
 TRIES = 3
 PAUSE_S = 0.05
 """Before a call is repeated, and up to twice that, by chance: many clients must not knock at the same moment."""
@@ -43,7 +48,8 @@ class Link:
         self._tls = tls
         self._calls = trio.CapacityLimiter(CALLS)
         self._channel: Channel | None = None
-        self._conversations: dict[str, Conversations] = {}
+        self._spoken: dict[str, Conversations] = {}
+        self._numbers = count(1)
 
     @property
     def channel(self) -> Channel:
@@ -54,7 +60,7 @@ class Link:
     def close(self) -> None:
         """Ends every call that is on its way. The next one connects again."""
         channel, self._channel = self._channel, None
-        self._conversations.clear()
+        self._spoken.clear()
         if channel is not None:
             channel.close()
 
@@ -99,22 +105,37 @@ class Link:
 
         return await self._once(call, timeout_s)
 
-    def begin(
-        self, method: Method, spoken: Method, request: Any, buffer: Buffer, timeout_s: float, done: Callable[[], object]
+    def begin_append(
+        self, request: Any, record: Buffer, timeout_s: float, done: Callable[[], object]
+    ) -> Sending | None:
+        return self._begin(DRIVE["Append"], "Appends", request.offset + len(record), request, [record], timeout_s, done)
+
+    def begin_put(
+        self, request: Any, buffers: Sequence[Buffer], timeout_s: float, done: Callable[[], object]
+    ) -> Sending | None:
+        request.number = next(self._numbers)
+        return self._begin(DRIVE["Put"], "Puts", request.number, request, buffers, timeout_s, done)
+
+    def _begin(
+        self,
+        method: Method,
+        spoken: str,
+        number: int,
+        request: Any,
+        buffers: Sequence[Buffer],
+        timeout_s: float,
+        done: Callable[[], object],
     ) -> Sending | None:
         """`send` for a caller that does not wait. None, and nothing sent, if it would have to wait or is too long.
 
-        spoken: the same as a message of a conversation, which is cheaper but takes one at a time.
+        spoken: the same as a message of a conversation, which is cheaper but takes few at a time.
         """
         if request.length > CHUNK:
             return None
-        channel, frame = self.channel, frames.join(request, [buffer])
-        if spoken.name not in self._conversations:
-            self._conversations[spoken.name] = Conversations(channel, spoken)
-        say = self._conversations[spoken.name].say
+        channel, frame, say = self.channel, frames.join(request, buffers), self._conversations(spoken).say
 
         def send(ended: Callable[[OnItsWay], object]) -> OnItsWay:
-            return say(frame, request.offset + request.length, ended) or channel.begin(method, frame, timeout_s, ended)
+            return say(frame, number, ended) or channel.begin(method, frame, timeout_s, ended)
 
         sending = Sending(send, timeout_s, done)
         try:
@@ -122,11 +143,30 @@ class Link:
         except trio.WouldBlock:
             return None
         try:
-            sending.begin(lambda: self._calls.release_on_behalf_of(sending))
+            sending.begin(partial(self._calls.release_on_behalf_of, sending))
         except BaseException:
             self._calls.release_on_behalf_of(sending)
             raise
         return sending
+
+    def _conversations(self, spoken: str) -> Conversations:
+        if spoken not in self._spoken:
+            self._spoken[spoken] = Conversations(self.channel, DRIVE[spoken], SPOKEN[spoken])
+        return self._spoken[spoken]
+
+    async def read(self, request: Any, total: int | None) -> tuple[Any, list[memoryview]]:
+        """`fetch` of a shard's ranges."""
+        if total is not None and total <= CHUNK:
+            request.number = next(self._numbers)
+            ended, token = trio.Event(), trio.lowlevel.current_trio_token()
+            say = self._conversations("Reads").say
+            saying = say(request.SerializeToString(), request.number, lambda _: tell_loop(token, ended.set))
+            if saying is not None:
+                # If it is given up, its answer still comes, and nobody wants it. Ending the conversation costs more.
+                await ended.wait()
+                if saying.reply is not None:
+                    return saying.result(), [saying.data]
+        return await self.fetch(DRIVE["Read"], request, total)
 
     async def fetch(
         self, method: Method, request: Any, total: int | None = None, timeout_s: float = MAX_CALL_S

@@ -12,9 +12,9 @@ Async methods run in the node's event loop. Those that a mount calls all the tim
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -34,7 +34,7 @@ from ecfs.errors import (
     ShardMissingError,
     UsageError,
 )
-from ecfs.node.gate import Gate
+from ecfs.node.gate import Change, Gate
 from ecfs.rpc import drive_pb2 as pb
 from ecfs.rpc.limits import MAX_DATA, MAX_RANGES
 from ecfs.shard import build_header
@@ -298,16 +298,16 @@ class Served:
         if self._hold is not None and self._hold.client != client:
             raise DriveLockedError(f"locked by {self._hold.text}")
 
-    @contextmanager
-    def changing(self, caller: pb.Caller) -> Iterator[None]:
+    def changing(self, caller: pb.Caller) -> Change:
         """Around every change, from its first look at who may to the return of its last system call (R2)."""
-        with self._gate.change():
-            writer = self._judge(caller)
-            self._demand(caller)
-            if writer is None and self._promised != fence.NOBODY:
-                raise DriveFencedError(f"is promised to epoch {self._promised.epoch}: fence it first")
-            fence.judge_write(self._promised, writer)
-            yield
+        return self._gate.change(partial(self._admit, caller))
+
+    def _admit(self, caller: pb.Caller) -> None:
+        writer = self._judge(caller)
+        self._demand(caller)
+        if writer is None and self._promised != fence.NOBODY:
+            raise DriveFencedError(f"is promised to epoch {self._promised.epoch}: fence it first")
+        fence.judge_write(self._promised, writer)
 
     def _judge(self, caller: pb.Caller) -> Writer | None:
         """The caller as a writer, if it is one. Asked before anything else: who was fenced off must hear that, and not

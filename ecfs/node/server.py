@@ -25,6 +25,7 @@ from ecfs.rpc import drive_pb2
 from ecfs.rpc.credentials import server_credentials
 from ecfs.rpc.limits import SERVER_OPTIONS
 from ecfs.rpc.methods import DRIVE, PROBE
+from ecfs.rpc.served_exchange import Hearing
 from ecfs.rpc.tls import TlsFiles
 
 GRACE_S = 10.0
@@ -56,17 +57,21 @@ async def serve_node(plan: NodePlan, clock: Clock, ready: Ready, *, asked_to_end
     await served.start()
     guard = Guard()
     try:
-        server, port, ending = _listen(plan, served, chunks, guard)
+        server, port, drive, ending = _listen(plan, served, chunks, guard)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(guard.run)
             nursery.start_soon(chunks.tidy, TIDY_S)
             server.start()
-            ready(port)
-            await _until_asked(asked_to_end)
-            _log.info("ending")
-            for end in ending:
-                end()
-            await _stop(server)
+            hearing = drive.hearing = Hearing(server)
+            try:
+                ready(port)
+                await _until_asked(asked_to_end)
+                _log.info("ending")
+                for end in ending:
+                    end()
+                await _stop(server)
+            finally:
+                hearing.stop()
             nursery.cancel_scope.cancel()
     finally:
         with trio.CancelScope(shield=True):
@@ -76,8 +81,8 @@ async def serve_node(plan: NodePlan, clock: Clock, ready: Ready, *, asked_to_end
 
 def _listen(
     plan: NodePlan, served: Served, chunks: TestChunks, guard: Guard
-) -> tuple[grpc.Server, int, list[Callable[[], object]]]:
-    """The server, its port, and what is to be done before it is stopped."""
+) -> tuple[grpc.Server, int, Service, list[Callable[[], object]]]:
+    """The server, its port, the drive's service, and what is to be done before it is stopped."""
     token = trio.lowlevel.current_trio_token()
     workers = CALLS + HOLDS + OTHERS
     drive, probe = Service(served, DRIVE, guard, token), Service(chunks, PROBE, guard, token)
@@ -99,7 +104,7 @@ def _listen(
         raise RefusedError(
             f"can't listen on {address}: the port is taken, or the address is not this machine's"
         ) from error
-    return server, port, [status.enter_graceful_shutdown, served.release_all, drive.standing.end]
+    return server, port, drive, [status.enter_graceful_shutdown, served.release_all, drive.standing.end]
 
 
 def _with_standard_services(server: grpc.Server) -> health.HealthServicer:

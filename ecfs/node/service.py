@@ -26,6 +26,7 @@ from ecfs.rpc import drive_pb2 as pb
 from ecfs.rpc import frames
 from ecfs.rpc.limits import CHUNK, MAX_CALL_S, MAX_DATA, MAX_LISTING_S
 from ecfs.rpc.methods import Method, as_it_is
+from ecfs.rpc.served_exchange import Hearing, ServedExchange
 from ecfs.rpc.status import BUSY, MARK, code_of
 
 T = TypeVar("T")
@@ -35,11 +36,13 @@ Context = Any
 HOLDING = {"Attach": 15.0, "Create": 40.0}
 """Their streams stay open for as long as the client has the drive. Seconds until it must have taken the first reply;
 making a drive may take 30."""
-CHANGING = frozenset({"WriteBlob", "Prepare", "Put", "Delete", "Sync", "Append", "Appends"})
+CHANGING = frozenset({"WriteBlob", "Prepare", "Put", "Delete", "Sync", "Append"})
 READING = frozenset({"ReadBlob", "Read", "Verify", "Check", "Fetch"})
 """What they read is counted as memory, as data that comes in is."""
-SPOKEN = {"Appends": "Append"}
+SPOKEN = {"Appends": "Append", "Puts": "Put", "Reads": "Read"}
 """Methods whose every message is a call of another one."""
+SHORT = frozenset({"Appends"})
+"""Those of them whose work is less than waking another thread for it."""
 ENTRIES = 1000
 """Entries of a listing in one message."""
 
@@ -59,6 +62,8 @@ class Service:
         self._guard = guard
         self._token = token
         self.standing = Standing()
+        self.hearing: Hearing | None = None
+        """Of the server, once it has started: whose thread does what is `SHORT`."""
 
     def handler(self) -> grpc.GenericRpcHandler:
         name = next(iter(self._methods.values())).service
@@ -71,9 +76,9 @@ class Service:
         Every method takes a stream, also of one message: gRPC would wait for a single one in the call's thread, before
         the call was admitted and whether or not it has a deadline, and whoever sends none could take all threads.
         """
-        work = getattr(self._target, _snake(SPOKEN.get(method.name, method.name)))
         if method.name in SPOKEN:
-            return grpc.stream_stream_rpc_method_handler(self._conversing(method, work), as_it_is, as_it_is)
+            return grpc.stream_stream_rpc_method_handler(self._conversing(method), as_it_is, as_it_is)
+        work = getattr(self._target, _snake(method.name))
         if method.client_streams:
             return grpc.stream_unary_rpc_method_handler(self._taking(method, work), as_it_is, as_it_is)
         if not method.server_streams:
@@ -164,33 +169,43 @@ class Service:
 
         return answer
 
-    def _conversing(
-        self, method: Method, work: Callable[..., Any]
-    ) -> Callable[[Iterator[bytes], Context], Iterator[bytes]]:
+    def _conversing(self, method: Method) -> Callable[[Iterator[bytes], Context], Iterator[bytes]]:
         """Each message is answered before the next one is read; an error of ours is the answer and ends nothing."""
 
+        spoken = self._methods[SPOKEN[method.name]]
+        answer_one = partial(self._answer_one, method, spoken, getattr(self._target, _snake(spoken.name)))
+
         def answer(incoming: Iterator[bytes], context: Context) -> Iterator[bytes]:
-            with _answering(context), self._admitted(context), self.standing.call(context):
-                for frame in incoming:
-                    with self.standing.message(context):
-                        # The answer is part of it: of an append that was made nobody must hear that it failed.
-                        yield self._answer_one(method, context, work, frame)
-                    if self.standing.ending:
-                        return
+            with _answering(context), self._admitted(context):
+                exchange = ServedExchange(context, answer_one, self.hearing if method.name in SHORT else None)
+                with self.standing.call(exchange):
+                    exchange.serve()
+            yield from ()
 
         return answer
 
-    def _answer_one(self, method: Method, context: Context, work: Callable[..., Any], frame: bytes) -> bytes:
+    def _answer_one(self, method: Method, spoken: Method, work: Callable[..., Any], frame: bytes) -> bytes:
         request: Any
+        reply: Any
         request, data = frames.split(method.request, frame)
-        buffers = _collect(method, frames.Assembly(request.length), data, iter(()))
-        end = (request.offset + request.length) % (1 << 64)
+        found: list[bytes] = []
         try:
-            self._do(method, context, request, work, request, buffers)
+            if spoken.client_streams:
+                if len(data) != request.length:
+                    raise frames.FrameError("not as much data as was announced")
+                with self._target.changing(request.caller):
+                    reply = work(request, [data])
+            else:
+                if self._target.memory_for(request) > CHUNK:
+                    raise UsageError(f"an answer has {CHUNK} bytes at most")
+                reply, found = work(request)
+            if not isinstance(reply, method.reply):
+                reply = method.reply()
         except EcfsError as error:
             name, _, text = code_of(error)
-            return bytes(method.reply(error=name, text=text, end=end).SerializeToString())
-        return bytes(method.reply(end=end).SerializeToString())
+            reply, found = method.reply(error=name, text=text), []
+        reply.number = request.number if spoken.name != "Append" else (request.offset + request.length) % (1 << 64)
+        return frames.join(reply, found) if found else bytes(reply.SerializeToString())
 
     # ---- what they share --------------------------------------------------------------------------------------------
 

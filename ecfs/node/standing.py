@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import grpc
+from ecfs.rpc.served_exchange import ServedExchange
 
 
 class Standing:
@@ -15,38 +15,22 @@ class Standing:
     def __init__(self) -> None:
         self.ending = False
         self._guard = threading.Lock()
-        self._idle: set[grpc.ServicerContext] = set()
+        self._open: set[ServedExchange] = set()
 
     @contextmanager
-    def call(self, context: grpc.ServicerContext) -> Iterator[None]:
-        self._set_idle(context)
+    def call(self, exchange: ServedExchange) -> Iterator[None]:
+        with self._guard:
+            self._open.add(exchange)
+            if self.ending:
+                exchange.end()
         try:
             yield
         finally:
-            self._set_busy(context)
-
-    @contextmanager
-    def message(self, context: grpc.ServicerContext) -> Iterator[None]:
-        """Around the work for one of them."""
-        self._set_busy(context)
-        try:
-            yield
-        finally:
-            self._set_idle(context)
-
-    def _set_busy(self, context: grpc.ServicerContext) -> None:
-        with self._guard:
-            self._idle.discard(context)
-
-    def _set_idle(self, context: grpc.ServicerContext) -> None:
-        with self._guard:
-            if not self.ending:
-                self._idle.add(context)
+            with self._guard:
+                self._open.discard(exchange)
 
     def end(self) -> None:
-        """Whoever is in the middle of a message ends after its answer."""
         with self._guard:
             self.ending = True
-            idle = list(self._idle)
-        for context in idle:
-            context.cancel()
+            for exchange in self._open:
+                exchange.end()

@@ -8,16 +8,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from ecfs.clock import monotonic_for_threads
 from ecfs.errors import DriveUnreachableError
+from ecfs.rpc import frames
 from ecfs.rpc.client import CLOSED, Channel
 from ecfs.rpc.limits import MAX_CALL_S
-from ecfs.rpc.methods import Method, deserializer
-from ecfs.rpc.status import NodeBusyError, error_named, error_of
+from ecfs.rpc.methods import Method
+from ecfs.rpc.status import NodeBusyError, error_named, error_of, was_said_by_node
 
 RENEW_S = 20.0
 """Age at which a call is replaced before the next message. It ends after `MAX_CALL_S` like any other, and what is said
@@ -25,43 +26,59 @@ last in it must have time for its answer."""
 
 
 class Conversations:
-    """Messages of `method` on one channel. Their call is made when it is first needed, and anew when it broke.
+    """Messages of `method` on one channel, `most` at a time, each in a call of its own that is made when it is first
+    needed, and anew when it broke.
 
     Made in the event loop, whose clock it uses from then on.
     """
 
-    def __init__(self, channel: Channel, method: Method) -> None:
+    def __init__(self, channel: Channel, method: Method, most: int = 1) -> None:
         self._channel = channel
         self._method = method
+        self._most = most
         self._now = monotonic_for_threads()
         self._guard = threading.Lock()
-        self._newest: Conversation | None = None
+        self._open: list[Conversation] = []
+        self._unknown = False
 
-    def say(self, frame: bytes, end: int, done: Callable[[Saying], object]) -> Saying | None:
+    def say(self, frame: bytes, number: int, done: Callable[[Saying], object]) -> Saying | None:
         """From any thread: send it; done() is called in another one when it was answered, or can't be any more.
 
-        end: what the answer must name. None, and nothing sent, while the message before has no answer yet.
+        number: what the answer must name. None, and nothing sent, while as many messages as there may be have no answer
+        yet, or if the node is of a version without such calls.
         """
         with self._guard:
-            if self._newest is None or self._newest.is_of_no_more_use(end):
-                self._newest = Conversation(self._channel, self._method, self._now)
-            return self._newest.say(frame, end, done)
+            for each in self._open:
+                if (saying := each.say(frame, number, done)) is not None:
+                    return saying
+            self._open = [each for each in self._open if not each.over]
+            if self._unknown or len(self._open) >= self._most:
+                return None
+            self._open.append(Conversation(self._channel, self._method, self._now, self._set_unknown))
+            return self._open[-1].say(frame, number, done)
+
+    def _set_unknown(self) -> None:
+        self._unknown = True
 
 
 class Conversation:
     """One call, with a thread that hears the answers."""
 
-    def __init__(self, channel: Channel, method: Method, now: Callable[[], float]) -> None:
+    def __init__(
+        self, channel: Channel, method: Method, now: Callable[[], float], unknown: Callable[[], object]
+    ) -> None:
         self._channel = channel
-        self._understood = deserializer(method.reply)
+        self._reply = method.reply
         self._now = now
+        self._unknown = unknown
         self._began = self._now()
         self._guard = threading.Lock()
         self._saying: Saying | None = None
         self._said = -1
-        """The `end` of the newest message. They grow, so that no answer to an earlier one, which had come twice or too
+        """The number of the newest message. They grow, so that no answer to an earlier one, which had come twice or too
         late, would do for a later one: the first records of two segments may well be of the same length."""
-        self._over = False
+        self.over = False
+        """Of no more use."""
         self._exchange = channel.converse(method, MAX_CALL_S)
         try:
             threading.Thread(target=self._listen, name="answers", daemon=True).start()
@@ -69,37 +86,33 @@ class Conversation:
             self._exchange.cancel()  # nobody would hear the answers
             raise
 
-    def say(self, frame: bytes, end: int, done: Callable[[Saying], object]) -> Saying | None:
-        saying = Saying(self, end, done)
+    def say(self, frame: bytes, number: int, done: Callable[[Saying], object]) -> Saying | None:
+        """None, and nothing sent, if a message has no answer yet, or if the call is of no more use: ended, or it ends
+        now, as it is old, or as an earlier answer could be taken for that to this message."""
+        saying = Saying(self, number, done)
         with self._guard:
-            if self._saying is not None or self._over:
+            if self._saying is not None or self.over:
                 return None
-            self._saying, self._said = saying, end
+            if is_old := number <= self._said or (self._said >= 0 and self._now() - self._began > RENEW_S):
+                self.over = True
+            else:
+                self._saying, self._said = saying, number
+        if is_old:
+            self._exchange.finish()
+            return None
         if self._exchange.send(frame):
             return saying
         with self._guard:
-            self._over = True
+            self.over = True
             if self._saying is not saying:
                 return saying  # it has heard already that the call is over
             self._saying = None
         return None
 
-    def is_of_no_more_use(self, end: int) -> bool:
-        """Ended, or it ends now: as it is old, or an earlier answer could be taken for that to the next message. Asked
-        again it must not be finished again, which gRPC refuses: whoever has asked may have got no thread for the next
-        one."""
-        with self._guard:
-            over = self._over
-            old = self._saying is None and (end <= self._said or self._now() - self._began > RENEW_S)
-            self._over = over or old
-        if old and not over:
-            self._exchange.finish()
-        return old or over
-
     def cancel(self) -> None:
         """At once for whoever speaks next, however long the call takes to end."""
         with self._guard:
-            self._over = True
+            self.over = True
         self._exchange.cancel()
 
     def _listen(self) -> None:
@@ -108,7 +121,7 @@ class Conversation:
             if error is None:
                 error = self._hear(answer)
         with self._guard:
-            self._over = True
+            self.over = True
         self._answer(error or self._why_it_ended())
 
     def _hear(self, answer: bytes) -> Exception | None:
@@ -116,10 +129,12 @@ class Conversation:
         could count that no disk has."""
         with self._guard:
             saying = self._saying
-        with suppress(DecodeError):
-            understood = self._understood(answer)
-            if saying is not None and understood.end == saying.end:
-                self._answer(error_named(understood.error, understood.text) if understood.error else None)
+        with suppress(frames.FrameError):
+            reply: Any
+            reply, data = frames.split(self._reply, answer)
+            if saying is not None and reply.number == saying.number:
+                saying.reply, saying.data = reply, data
+                self._answer(error_named(reply.error, reply.text) if reply.error else None)
                 return None
         self.cancel()
         return DriveUnreachableError("the node's answer is not the one to what was asked")
@@ -130,6 +145,9 @@ class Conversation:
         ended = self._exchange.ended
         if ended.code is grpc.StatusCode.OK:
             return DriveUnreachableError("the node ended the call")
+        if ended.code is grpc.StatusCode.UNIMPLEMENTED and not was_said_by_node(ended.metadata):
+            self._unknown()
+            return NodeBusyError("the node is of a version without such calls")  # it has done nothing for this one
         return error_of(ended.code, ended.text, ended.metadata)
 
     def _answer(self, error: Exception | None) -> None:
@@ -140,13 +158,18 @@ class Conversation:
 
 
 class Saying:
-    """A message on its way, or answered (`client.OnItsWay`)."""
+    """A message on its way, or answered (`client.OnItsWay`).
 
-    def __init__(self, conversation: Conversation, end: int, done: Callable[[Saying], object]) -> None:
-        self.end = end
+    reply, data: the answer, once there is one; also if that is an error. None for ever if the conversation ended.
+    """
+
+    def __init__(self, conversation: Conversation, number: int, done: Callable[[Saying], object]) -> None:
+        self.number = number
+        self.reply: Any = None
+        self.data = memoryview(b"")
         self._conversation = conversation
         self._done = done
-        self._error: Exception | None = DriveUnreachableError("the node has not answered")
+        self._error: Exception | None = None
 
     def ended(self, error: Exception | None) -> None:
         self._error = error
@@ -155,9 +178,12 @@ class Saying:
     def was_busy(self) -> bool:
         return isinstance(self._error, NodeBusyError)
 
-    def result(self) -> None:
+    def result(self) -> Any:
         if self._error is not None:
             raise self._error
+        if self.reply is None:
+            raise DriveUnreachableError("the node has not answered")
+        return self.reply
 
     def cancel(self) -> None:
         """With it the whole conversation: its answer could be taken for the next one's."""

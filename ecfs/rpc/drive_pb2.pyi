@@ -212,24 +212,32 @@ class PrepareReply(_message.Message):
     def __init__(self) -> None: ...
 
 class PutRequest(_message.Message):
-    __slots__ = ("caller", "key", "length", "replace", "data")
+    __slots__ = ("caller", "key", "length", "replace", "number", "data")
     CALLER_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     REPLACE_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     caller: Caller
     key: str
     length: int
     replace: bool
+    number: int
     data: bytes
-    def __init__(self, caller: _Optional[_Union[Caller, _Mapping]] = ..., key: _Optional[str] = ..., length: _Optional[int] = ..., replace: _Optional[bool] = ..., data: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, caller: _Optional[_Union[Caller, _Mapping]] = ..., key: _Optional[str] = ..., length: _Optional[int] = ..., replace: _Optional[bool] = ..., number: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class PutReply(_message.Message):
-    __slots__ = ("voids",)
+    __slots__ = ("voids", "number", "error", "text")
     VOIDS_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
     voids: int
-    def __init__(self, voids: _Optional[int] = ...) -> None: ...
+    number: int
+    error: str
+    text: str
+    def __init__(self, voids: _Optional[int] = ..., number: _Optional[int] = ..., error: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Range(_message.Message):
     __slots__ = ("offset", "length")
@@ -240,22 +248,30 @@ class Range(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
-    __slots__ = ("caller", "key", "ranges")
+    __slots__ = ("caller", "key", "ranges", "number")
     CALLER_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     RANGES_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     caller: Caller
     key: str
     ranges: _containers.RepeatedCompositeFieldContainer[Range]
-    def __init__(self, caller: _Optional[_Union[Caller, _Mapping]] = ..., key: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
+    number: int
+    def __init__(self, caller: _Optional[_Union[Caller, _Mapping]] = ..., key: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., number: _Optional[int] = ...) -> None: ...
 
 class ReadReply(_message.Message):
-    __slots__ = ("lengths", "data")
+    __slots__ = ("lengths", "number", "error", "text", "data")
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     lengths: _containers.RepeatedScalarFieldContainer[int]
+    number: int
+    error: str
+    text: str
     data: bytes
-    def __init__(self, lengths: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, lengths: _Optional[_Iterable[int]] = ..., number: _Optional[int] = ..., error: _Optional[str] = ..., text: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class VerifyRequest(_message.Message):
     __slots__ = ("caller", "key")
@@ -336,14 +352,14 @@ class AppendReply(_message.Message):
     def __init__(self) -> None: ...
 
 class AppendsReply(_message.Message):
-    __slots__ = ("error", "text", "end")
+    __slots__ = ("error", "text", "number")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
-    END_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     error: str
     text: str
-    end: int
-    def __init__(self, error: _Optional[str] = ..., text: _Optional[str] = ..., end: _Optional[int] = ...) -> None: ...
+    number: int
+    def __init__(self, error: _Optional[str] = ..., text: _Optional[str] = ..., number: _Optional[int] = ...) -> None: ...
 
 class StoreRequest(_message.Message):
     __slots__ = ("length", "data")

@@ -807,4 +807,25 @@ FAULTS = [
         "_age(other, {}) < _age(sight, {})",
         ("tests/unit/heal/test_replace.py",),
     ),
+    Fault(
+        "R21 what was put by a call that stays open is not counted for the next sync",
+        "ecfs/drive/node.py",
+        "            succeeded=lambda reply: self._remember(reply.voids),",
+        "            succeeded=bool,",
+        ("tests/node/test_spoken.py",),
+    ),
+    Fault(
+        "R20 a node whose disk hangs in an append is deaf",
+        "ecfs/rpc/served_exchange.py",
+        "            if began is not None and stopwatch() - began >= PATIENCE_S:",
+        "            if False and began is not None:",
+        ("tests/node/test_hearing.py",),
+    ),
+    Fault(
+        "a node that is asked to end breaks off the answer of an append that it makes",
+        "ecfs/rpc/served_exchange.py",
+        "        with self._at_work:  # else the call would end",
+        "        if self._ending:  # else the call would end",
+        ("tests/node/test_standing.py",),
+    ),
 ]

@@ -255,7 +255,7 @@ class Talker:
 
 
 def answer(end: int) -> bytes:
-    return bytes(pb.AppendsReply(end=end).SerializeToString())
+    return bytes(pb.AppendsReply(number=end).SerializeToString())
 
 
 @pytest.mark.parametrize("surplus", [answer(5), b"", b"\xff"], ids=["of the one before", "of nothing", "no message"])
@@ -283,7 +283,7 @@ async def test_an_answer_too_many_is_not_taken_for_the_next_one(surplus: bytes, 
 
 async def test_an_answer_too_many_is_not_taken_for_the_same_place_in_the_next_segment() -> None:
     """A record that failed is written again, as the first one of the next segment."""
-    answers = [bytes(pb.AppendsReply(end=6, error="DriveFullError", text="full").SerializeToString()), answer(6)]
+    answers = [bytes(pb.AppendsReply(number=6, error="DriveFullError", text="full").SerializeToString()), answer(6)]
 
     def twice(incoming: Iterator[bytes], context: Any) -> Iterator[bytes]:
         for _ in incoming:

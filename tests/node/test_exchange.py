@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -12,7 +14,9 @@ import pytest
 import trio
 
 from ecfs.drive.node import NodeDrive
+from ecfs.rpc import served_exchange
 from ecfs.rpc.exchange import Exchange
+from ecfs.rpc.served_exchange import Hearing, ServedExchange
 
 PATH = "/test.Talk/Say"
 
@@ -147,3 +151,46 @@ async def test_no_thread_for_a_moment_does_not_block_the_event_loop_for_ever(dri
     await drive.close()
     with trio.fail_after(30):
         await trio.run_process([sys.executable, "-c", NO_THREAD, drive.url])
+
+
+@pytest.mark.parametrize("where", ["in the call's thread", "where it is heard"])
+def test_a_served_exchange_answers_each_message_and_the_server_stays(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each operation is due under the same name: one that is begun while another ends must not be taken for ended."""
+    hearing: list[Hearing] = []
+
+    class Slow(SimpleQueue[Any]):
+        """Whoever takes something out goes on before who has put it in."""
+
+        def put(self, *arguments: Any) -> None:
+            super().put(*arguments)
+            time.sleep(0.0005)
+
+    monkeypatch.setattr(served_exchange, "SimpleQueue", Slow)
+
+    def answer(incoming: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        ServedExchange(context, lambda message: message + b"!", hearing[0] if hearing else None).serve()
+        yield from ()
+
+    server = grpc.server(ThreadPoolExecutor(4))
+    handler: Any = grpc.stream_stream_rpc_method_handler(answer)
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Talk", {"Say": handler})])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    if where == "where it is heard":
+        hearing.append(Hearing(server))
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        exchanges = [Exchange(channel, PATH, 10) for _ in range(4)]
+        answers = [exchange.answers() for exchange in exchanges]
+        for number in range(200):
+            for exchange in exchanges:
+                assert exchange.send(b"%d" % number)
+            assert [next(each) for each in answers] == [b"%d!" % number] * 4
+        for exchange, each in zip(exchanges, answers, strict=True):
+            exchange.finish()
+            assert list(each) == []
+            assert exchange.ended.code is grpc.StatusCode.OK
+    for one in hearing:
+        one.stop()
+    assert server.stop(5).wait(10)

@@ -2,53 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
 from typing import Any
 
-from ecfs.node.guard import Guard
-from ecfs.node.service import Service
-from ecfs.rpc import drive_pb2 as pb
-from ecfs.rpc import frames
-from ecfs.rpc.methods import DRIVE
+import pytest
+import trio
+
+from ecfs.drive.begun import Gathering
+from ecfs.drive.local import LocalDrive
+from ecfs.drive.node import NodeDrive
+from ecfs.rpc import served_exchange
+from tests.nodes import ThreadNode
+
+SEGMENT = "j/00000002.000000"
 
 
-class Target:
-    """A drive that takes any append."""
-
-    @contextmanager
-    def changing(self, caller: pb.Caller) -> Iterator[None]:
-        yield
-
-    def append(self, request: pb.AppendRequest, buffers: object) -> None:
-        return None
-
-
-class Context:
-    """Of a call of gRPC's."""
-
-    cancelled = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-    def time_remaining(self) -> float:
-        return 10.0
-
-    def auth_context(self) -> dict[str, list[bytes]]:
-        return {}
-
-    def peer(self) -> str:
-        return "ipv4:127.0.0.1:1"
-
-
-def test_an_answer_on_its_way_is_not_broken_off() -> None:
+@pytest.mark.parametrize("short", [True, False], ids=["where it is heard", "in the call's thread"])
+async def test_an_answer_on_its_way_is_not_broken_off(
+    node: ThreadNode, drive: NodeDrive, short: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The append is made, and its client would take it for failed."""
-    token: Any = None
-    service, context = Service(Target(), {"Appends": DRIVE["Appends"]}, Guard(), token), Context()
-    request = pb.AppendRequest(segment="j/00000002.000000", offset=0, length=6)
-    answers = service._conversing(DRIVE["Appends"], Target().append)(iter([frames.join(request, [b"record"])]), context)
-    assert DRIVE["Appends"].reply.FromString(next(answers)) == pb.AppendsReply(end=6)
-    service.standing.end()
-    assert not context.cancelled
-    assert list(answers) == []
+    at_work, go_on, appending = threading.Event(), threading.Event(), LocalDrive.appending
+
+    def slow(local: LocalDrive, *arguments: Any) -> Any:
+        at_work.set()
+        go_on.wait(10)
+        return appending(local, *arguments)
+
+    if not short:
+        monkeypatch.setattr(served_exchange.Hearing, "do", lambda *_: False)
+    monkeypatch.setattr(LocalDrive, "appending", slow)
+    gathering = Gathering()
+    begun = drive.begin_append(SEGMENT, 0, b"record", gathering)
+    assert begun is not None
+    assert await trio.to_thread.run_sync(at_work.wait, 10)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, node.stop)
+        await trio.sleep(0.3)
+        go_on.set()
+        with trio.fail_after(20):
+            await gathering.wait()
+    begun.result()

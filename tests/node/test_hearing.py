@@ -1,0 +1,136 @@
+"""Work that the thread which hears of everything does itself, and what becomes of the node when it takes for ever."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import trio
+
+from ecfs.drive.begun import Begun, Gathering
+from ecfs.drive.local import LocalDrive
+from ecfs.drive.node import NodeDrive
+from ecfs.rpc import served_exchange
+
+SEGMENT = "j/00000002.000000"
+
+
+class Disk:
+    """Appends of a node, which may hang. threads: in which they were made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.threads: list[str] = []
+        self.hangs = threading.Event()
+        self.hangs.set()
+        appending = LocalDrive.appending
+
+        def slow(local: LocalDrive, *arguments: Any) -> Any:
+            self.threads.append(threading.current_thread().name.split("_")[0])
+            self.hangs.wait(20)
+            return appending(local, *arguments)
+
+        monkeypatch.setattr(LocalDrive, "appending", slow)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+def begin(drive: NodeDrive, number: int, gathering: Gathering) -> Begun:
+    begun = drive.begin_append(SEGMENT, 6 * number, b"record", gathering)
+    assert begun is not None
+    return begun
+
+
+async def append(drive: NodeDrive, number: int) -> None:
+    gathering = Gathering()
+    begun = begin(drive, number, gathering)
+    with trio.fail_after(20):
+        await gathering.wait()
+    begun.result()
+
+
+async def test_short_work_is_done_where_it_is_heard(
+    drive: NodeDrive, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_exchange, "SHORT_S", 10.0)
+    for number in range(5):
+        await append(drive, number)
+    assert "call" not in disk.threads
+
+
+async def test_a_slow_disk_is_left_to_threads_for_a_while(
+    drive: NodeDrive, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_exchange, "AVOIDED", 3)
+    monkeypatch.setattr(served_exchange, "SHORT_S", 10.0)
+    await append(drive, 0)
+    monkeypatch.setattr(served_exchange, "SHORT_S", 0.0)
+    for number in range(1, 6):
+        await append(drive, number)
+    assert [name == "call" for name in disk.threads] == [False, False, True, True, True, False]
+
+
+async def test_a_node_whose_disk_hangs_still_hears(
+    drive: NodeDrive, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_exchange, "SHORT_S", 10.0)
+    await append(drive, 0)
+    disk.hangs.clear()
+    gathering = Gathering()
+    begun = begin(drive, 1, gathering)
+    for _ in range(3):
+        with trio.fail_after(5):
+            await drive.space()
+            await drive.alive()
+    assert begun.seconds is None
+    disk.hangs.set()
+    with trio.fail_after(20):
+        await gathering.wait()
+    begun.result()
+    for number in range(2, 5):
+        await append(drive, number)
+    assert await drive.get(SEGMENT) == b"record" * 5
+
+
+async def test_it_is_watched_again_after_it_was_idle(
+    drive: NodeDrive, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_exchange, "SHORT_S", 10.0)
+    monkeypatch.setattr(served_exchange, "IDLE_S", 0.05)
+    for number in range(3):
+        await append(drive, number)
+        await trio.sleep(0.2)
+    disk.hangs.clear()
+    gathering = Gathering()
+    begun = begin(drive, 3, gathering)
+    with trio.fail_after(5):
+        await drive.space()
+    disk.hangs.set()
+    with trio.fail_after(20):
+        await gathering.wait()
+    begun.result()
+
+
+async def test_an_error_where_it_is_heard_ends_the_call_and_not_the_node(
+    drive: NodeDrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(local: LocalDrive, *arguments: Any) -> Any:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalDrive, "appending", broken)
+        gathering = Gathering()
+        begun = begin(drive, 0, gathering)
+        with trio.fail_after(20):
+            await gathering.wait()
+        with pytest.raises(Exception, match="node"):
+            begun.result()
+    gathering = Gathering()
+    again = drive.begin_append("j/00000002.000001", 0, b"record", gathering)
+    assert again is not None
+    with trio.fail_after(20):
+        await gathering.wait()
+    again.result()

@@ -262,22 +262,23 @@ class Drive(ABC):
         """
 
     @abstractmethod
-    async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """The bytes of each (offset, length); length -1 means to the end. Works on shards and segments.
+    async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> Sequence[Buffer]:
+        """The bytes of each (offset, length); length -1 means to the end. Works on shards and segments. Nobody changes
+        them, and as a view they keep no more than twice as much in memory.
 
         Raises ShardMissingError, ShardCorruptError (shorter than asked), DriveUnreachableError.
         """
 
     async def get(self, key: str, offset: int = 0, length: int = -1) -> bytes:
         """One range of `read`."""
-        return (await self.read(key, [(offset, length)]))[0]
+        return bytes((await self.read(key, [(offset, length)]))[0])
 
     async def read_shards(
         self, wanted: Sequence[tuple[str, Sequence[tuple[int, int]]]]
-    ) -> list[list[bytes] | DriveError]:
+    ) -> Sequence[Sequence[Buffer] | DriveError]:
         """`read` for several (key, ranges), at most some dozens: of each what it gave, or why not. At once, or as one
         call where the drive can do that; raises what concerns the drive then."""
-        found: dict[int, list[bytes] | DriveError] = {}
+        found: dict[int, Sequence[Buffer] | DriveError] = {}
 
         async def read_one(at: int) -> None:
             try:

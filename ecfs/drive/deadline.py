@@ -85,12 +85,12 @@ class DeadlineDrive(DriveWrapper):
                 del self._reads[scope]
         raise self._late(operation, key, trio.current_time() - began)
 
-    async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> Sequence[Buffer]:
         return await self._bring("read", key, (length for _, length in ranges), lambda: self.inner.read(key, ranges))
 
     async def read_shards(
         self, wanted: Sequence[tuple[str, Sequence[tuple[int, int]]]]
-    ) -> list[list[bytes] | DriveError]:
+    ) -> Sequence[Sequence[Buffer] | DriveError]:
         lengths = (length for _, ranges in wanted for _, length in ranges)
         return await self._bring("read_shards", None, lengths, lambda: self.inner.read_shards(wanted))
 

@@ -152,14 +152,14 @@ class HealthDrive(DriveWrapper):
             raise
         return None if begun is None else _Watched(self.health, "append", begun, len(record))
 
-    async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> Sequence[Buffer]:
         found = await super().read(key, ranges)
         self.health.bytes_read += sum(map(len, found))
         return found
 
     async def read_shards(
         self, wanted: Sequence[tuple[str, Sequence[tuple[int, int]]]]
-    ) -> list[list[bytes] | DriveError]:
+    ) -> Sequence[Sequence[Buffer] | DriveError]:
         found = await self.around("read_shards", None, lambda: self.inner.read_shards(wanted))
         for each in found:
             if isinstance(each, DriveError):

@@ -237,7 +237,7 @@ class NodeDrive(Drive):
         """put: the syncs that had failed on the node when it was made; None for no put."""
         self._oldest_put = _oldest([self._oldest_put, put])
 
-    async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> Sequence[Buffer]:
         check_key(key)
         wanted = [pb.Range(offset=offset, length=length) for offset, length in ranges]
         request = pb.ReadRequest(caller=self._caller(key), key=key, ranges=wanted)
@@ -457,7 +457,7 @@ def _message(writer: Writer) -> pb.Writer:
     return pb.Writer(epoch=writer.epoch, nonce=writer.nonce)
 
 
-def _cut(ranges: Sequence[tuple[int, int]], lengths: Sequence[int], buffers: Sequence[memoryview]) -> list[bytes]:
+def _cut(ranges: Sequence[tuple[int, int]], lengths: Sequence[int], buffers: Sequence[memoryview]) -> list[Buffer]:
     """The bytes of each range. A node that sends more or less than it was asked for is not believed."""
     fits = len(lengths) == len(ranges) and sum(lengths) == sum(map(len, buffers))
     if not fits or any(wanted not in (-1, sent) for (_, wanted), sent in zip(ranges, lengths, strict=True)):

@@ -87,7 +87,7 @@ class DriveWrapper(Drive):
     async def put(self, key: str, buffers: Sequence[Buffer], *, replace: bool = False) -> None:
         await self.around("put", key, lambda: self.inner.put(key, buffers, replace=replace))
 
-    async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> Sequence[Buffer]:
         return await self.around("read", key, lambda: self.inner.read(key, ranges))
 
     async def verify(self, key: str) -> ShardHeader:

@@ -29,7 +29,7 @@ class Blocks:
         self._fact = fact
         self._streamed = [piece for piece in pieces if piece.length >= STREAM]
         self._here: dict[tuple[int, int], Buffer] = {}
-        self._runs: dict[Piece, bytes] = {}
+        self._runs: dict[Piece, Buffer] = {}
 
     def get(self, index: int, row: int) -> Buffer | None:
         """A block that this read has, or that an earlier one left in the cache."""
@@ -46,7 +46,7 @@ class Blocks:
         if not any(piece.index == index and is_handed_out(piece, row, len(data)) for piece in self._streamed):
             self._cache.put_block(self._fact, index, row, data)
 
-    def put_run(self, index: int, row: int, data: bytes) -> None:
+    def put_run(self, index: int, row: int, data: Buffer) -> None:
         """Consecutive blocks from `row` on, all of which were put, as one object that need not be copied together."""
         self._runs[Piece(index, row * BLOCK_SIZE, len(data))] = data
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ecfs.drive.base import Drive
+from ecfs.drive.base import Buffer, Drive
 from ecfs.errors import CorruptError, ShardCorruptError
 from ecfs.geometry import BLOCK_SIZE, FRAGMENT_HEADER
 from ecfs.shard import (
@@ -27,7 +27,7 @@ class Fetched:
     header: ShardHeader
     blocks: dict[int, memoryview]
     flaw: ShardCorruptError | None
-    run: bytes | None = None
+    run: Buffer | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Source:
         ranges = [self._range(run) for run in _runs(numbers)]
         return ranges if header is not None else [(0, HEADER_LENGTH), *ranges]
 
-    def judge(self, numbers: Sequence[int], header: ShardHeader | None, answers: list[bytes]) -> Fetched:
+    def judge(self, numbers: Sequence[int], header: ShardHeader | None, answers: Sequence[Buffer]) -> Fetched:
         """What a drive answered to `ranges`, as many as there are, verified. Raises ShardCorruptError,
         FormatTooNewError."""
         if header is None:
@@ -93,7 +93,7 @@ class Source:
             check_fragment(header, fragment)
         except CorruptError as error:
             raise self.corrupt(str(error)) from error
-        return header, fragment
+        return header, bytes(fragment)
 
     def corrupt(self, why: str) -> ShardCorruptError:
         """The error that says so, with slot and key."""
@@ -107,7 +107,7 @@ class Source:
             raise self.corrupt(str(error)) from error
         return header
 
-    def _check(self, header: ShardHeader, runs: Sequence[range], answers: Sequence[bytes]) -> Fetched:
+    def _check(self, header: ShardHeader, runs: Sequence[range], answers: Sequence[Buffer]) -> Fetched:
         blocks: dict[int, memoryview] = {}
         flaw: ShardCorruptError | None = None
         for run, answered in zip(runs, answers, strict=True):

@@ -81,3 +81,11 @@ def test_ranges_are_cut_out_of_any_pieces(ranges: list[bytes], size: int) -> Non
     whole = memoryview(b"".join(ranges))
     pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
     assert frames.divide(pieces, list(map(len, ranges))) == ranges
+
+
+def test_a_small_piece_does_not_keep_all_that_came_in_memory() -> None:
+    whole = memoryview(bytes(range(200)))
+    large, small = frames.divide([whole], [150, 50])
+    assert isinstance(large, memoryview)
+    assert isinstance(small, bytes)
+    assert bytes(large) + small == whole

@@ -72,7 +72,7 @@ class FakeDrive:
 
     async def read_shards(
         self, wanted: Sequence[tuple[str, Sequence[tuple[int, int]]]]
-    ) -> list[list[bytes] | DriveError]:
+    ) -> Sequence[Sequence[Buffer] | DriveError]:
         self.batches.append([key for key, _ in wanted])
         return await Drive.read_shards(cast("Drive", self), wanted)
 

@@ -26,7 +26,8 @@ from ecfs.rpc.tls import TlsFiles
 T = TypeVar("T")
 
 CALLS = 16
-"""Calls on their way to one node at a time; further ones wait here."""
+"""Calls on their way to one node at a time; further ones wait here. What was begun and is answered keeps its place
+until it is looked at, with its joint: those are the commit's and `stripes_in_flight`, far fewer."""
 SPOKEN = {"Appends": 1, "Puts": 4, "Reads": 4}
 """Methods of conversations, and how many of their messages one node gets at a time; others are calls of their own.
 Appends have an order."""
@@ -134,8 +135,9 @@ class Link:
             return None
         channel, frame, say = self.channel, frames.join(request, buffers), self._conversations(spoken).say
 
-        def send(ended: Callable[[OnItsWay], object]) -> OnItsWay:
-            return say(frame, number, ended) or channel.begin(method, frame, timeout_s, ended)
+        def send(ended: Callable[[OnItsWay], object], again: bool) -> OnItsWay:
+            said = None if again else say(frame, number, ended)
+            return said or channel.begin(method, frame, timeout_s, ended)
 
         sending = Sending(send, timeout_s, done)
         try:
@@ -157,14 +159,14 @@ class Link:
     async def read(self, request: Any, total: int | None) -> tuple[Any, list[memoryview]]:
         """`fetch` of a shard's ranges."""
         if total is not None and total <= CHUNK:
-            request.number = next(self._numbers)
+            request.number, channel = next(self._numbers), self.channel
             ended, token = trio.Event(), trio.lowlevel.current_trio_token()
             say = self._conversations("Reads").say
             saying = say(request.SerializeToString(), request.number, lambda _: tell_loop(token, ended.set))
             if saying is not None:
                 # If it is given up, its answer still comes, and nobody wants it. Ending the conversation costs more.
                 await ended.wait()
-                if saying.reply is not None:
+                if saying.reply is not None or channel.closed:
                     return saying.result(), [saying.data]
         return await self.fetch(DRIVE["Read"], request, total)
 
@@ -235,15 +237,20 @@ class Link:
 
 
 class Sending:
-    """A call on its way that nobody awaits; sent again for as long as a node that is busy has not begun with it."""
+    """A call on its way that nobody awaits; sent again for as long as a node that is busy has not begun with it.
+
+    send: gets what to call at the end, and whether it was sent before.
+    """
 
     def __init__(
         self,
-        send: Callable[[Callable[[OnItsWay], object]], OnItsWay],
+        send: Callable[[Callable[[OnItsWay], object], bool], OnItsWay],
         timeout_s: float,
         done: Callable[[], object],
     ) -> None:
-        self._send = partial(send, self._ended)
+        self._send: Callable[[Callable[[OnItsWay], object], bool], OnItsWay] | None = send
+        """Holds what is sent. None once nobody will send it again: this is part of a cycle, and a shard for each node
+        and stripe would stay in memory until Python looks for such."""
         self._now = monotonic_for_threads()
         self._until = self._now() + timeout_s
         self._done = done
@@ -255,16 +262,16 @@ class Sending:
     def begin(self, release: Callable[[], object]) -> None:
         """release: called once, in the event loop, when the call no longer counts."""
         self._release = release
-        self._once_more()
+        self._once_more(False)
 
-    def _once_more(self) -> None:
+    def _once_more(self, again: bool) -> None:
         with self._guard:
-            if not self._given_up:
-                self._sent = self._send()
+            if self._send is not None:
+                self._sent = self._send(self._ended, again)
 
     def _after_pause(self) -> None:
         try:
-            self._once_more()
+            self._once_more(True)
         except (DriveUnreachableError, ValueError, RuntimeError):
             self._done()  # the channel was closed meanwhile, or is just being closed; or no thread is to be had
 
@@ -280,6 +287,7 @@ class Sending:
     def result(self) -> Any:
         """Once it is done."""
         self._release()
+        self._send = None
         if self._sent is None:
             raise DriveUnreachableError("it was never sent")
         return self._sent.result()
@@ -287,7 +295,7 @@ class Sending:
     def give_up(self) -> None:
         self._release()
         with self._guard:
-            self._given_up = True
+            self._given_up, self._send = True, None
             sent = self._sent
         if sent is not None:
             sent.cancel()

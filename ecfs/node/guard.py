@@ -19,13 +19,17 @@ CALLS = 48
 """Calls that are worked on at a time, each with a thread; a disk has 8 threads of its own."""
 CALLS_PER_CLIENT = 40
 """A mount has 16 on their way at most, and other commands of its host may come beside it."""
+STANDING = 45
+STANDING_PER_CLIENT = 27
+"""The same for calls that stay open between their messages, which do nothing for most of the time: three mounts' worth.
+Who gets none makes a call for each message."""
 COMERS = 4
 """Clients on their way in at a time, who may stay and have no deadline."""
 HOLDS = COMERS + 2
 """Threads for streams that stay open: one client that has the drive, one on its way out, and comers."""
 WINDOW_S = 0.25
 CALLS_PER_WINDOW = 2000
-"""Calls that one client may begin within `WINDOW_S`: four times what a node can answer."""
+"""Calls and messages that one client may begin within `WINDOW_S`: four times what a node can answer."""
 MEMORY = 256 * MIB
 """Bytes of data that calls may have announced and not yet given to the disk, beyond their first message."""
 MEMORY_PATIENCE_S = 10.0
@@ -42,6 +46,7 @@ class Guard:
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._running: Counter[str] = Counter()
+        self._standing: Counter[str] = Counter()
         self._begun: Counter[str] = Counter()
         self._memory = MEMORY
         self._comers = threading.BoundedSemaphore(COMERS)
@@ -54,29 +59,44 @@ class Guard:
                 self._begun.clear()
 
     @contextmanager
-    def call(self, client: str, time_remaining: float | None, most_s: float = MAX_CALL_S) -> Iterator[None]:
-        """One call. Raises OverloadedError; UsageError for a call that could last for ever."""
+    def call(
+        self, client: str, time_remaining: float | None, most_s: float = MAX_CALL_S, *, standing: bool = False
+    ) -> Iterator[None]:
+        """One call. standing: it stays open between its messages. Raises OverloadedError; UsageError for a call that
+        could last for ever."""
         if time_remaining is None or time_remaining > most_s * 1.05:  # gRPC rounds it up on its way
             raise UsageError(f"a call needs a deadline of {most_s:g} s at most")
-        self._enter(client)
+        if standing:
+            running, most, most_of_all = self._standing, STANDING_PER_CLIENT, STANDING
+        else:
+            running, most, most_of_all = self._running, CALLS_PER_CLIENT, CALLS
+        self._enter(client, running, most, most_of_all)
         try:
             yield
         finally:
             with self._lock:
-                self._running[client] -= 1
-                if not self._running[client]:
-                    del self._running[client]
+                running[client] -= 1
+                if not running[client]:
+                    del running[client]
 
-    def _enter(self, client: str) -> None:
+    def _enter(self, client: str, running: Counter[str], most: int, most_of_all: int) -> None:
         with self._lock:
-            if self._running[client] >= CALLS_PER_CLIENT:
-                raise OverloadedError(f"more than {CALLS_PER_CLIENT} calls of one client at a time")
-            if self._running.total() >= CALLS:
-                raise OverloadedError(f"more than {CALLS} calls at a time")
-            if self._begun[client] >= CALLS_PER_WINDOW:
-                raise OverloadedError("too many calls per second")
-            self._begun[client] += 1
-            self._running[client] += 1
+            if running[client] >= most:
+                raise OverloadedError(f"more than {most} calls of one client at a time")
+            if running.total() >= most_of_all:
+                raise OverloadedError(f"more than {most_of_all} calls at a time")
+            self._count(client)
+            running[client] += 1
+
+    def message(self, client: str) -> None:
+        """One message of a call that stays open. Raises OverloadedError."""
+        with self._lock:
+            self._count(client)
+
+    def _count(self, client: str) -> None:
+        if self._begun[client] >= CALLS_PER_WINDOW:
+            raise OverloadedError("too many calls per second")
+        self._begun[client] += 1
 
     @contextmanager
     def coming(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from ecfs.clock import Clock
 from ecfs.errors import RefusedError
-from ecfs.node.guard import CALLS, HOLDS, Guard
+from ecfs.node.guard import CALLS, HOLDS, STANDING, Guard
 from ecfs.node.listen import bind_name, check_listen
 from ecfs.node.probe import TestChunks
 from ecfs.node.reflecting import OTHERS, OthersLimited
@@ -84,7 +84,7 @@ def _listen(
 ) -> tuple[grpc.Server, int, Service, list[Callable[[], object]]]:
     """The server, its port, the drive's service, and what is to be done before it is stopped."""
     token = trio.lowlevel.current_trio_token()
-    workers = CALLS + HOLDS + OTHERS
+    workers = CALLS + STANDING + HOLDS + OTHERS
     drive, probe = Service(served, DRIVE, guard, token), Service(chunks, PROBE, guard, token)
     server = grpc.server(
         ThreadPoolExecutor(workers, thread_name_prefix="call"),

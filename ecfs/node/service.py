@@ -173,10 +173,17 @@ class Service:
         """Each message is answered before the next one is read; an error of ours is the answer and ends nothing."""
 
         spoken = self._methods[SPOKEN[method.name]]
-        answer_one = partial(self._answer_one, method, spoken, getattr(self._target, _snake(spoken.name)))
+        work = getattr(self._target, _snake(spoken.name))
 
         def answer(incoming: Iterator[bytes], context: Context) -> Iterator[bytes]:
-            with _answering(context), self._admitted(context):
+            def answer_one(frame: bytes) -> bytes:
+                self._guard.message(client)
+                return self._answer_one(method, spoken, work, frame)
+
+            with (
+                _answering(context),
+                self._guard.call(client := client_name(context), context.time_remaining(), standing=True),
+            ):
                 exchange = ServedExchange(context, answer_one, self.hearing if method.name in SHORT else None)
                 with self.standing.call(exchange):
                     exchange.serve()

@@ -109,9 +109,12 @@ class Conversation:
             self._saying = None
         return None
 
-    def cancel(self) -> None:
-        """At once for whoever speaks next, however long the call takes to end."""
+    def cancel(self, saying: Saying | None = None) -> None:
+        """At once for whoever speaks next, however long the call takes to end. saying: only if that has no answer yet;
+        else the call may carry another's message by now."""
         with self._guard:
+            if saying is not None and self._saying is not saying:
+                return
             self.over = True
         self._exchange.cancel()
 
@@ -120,6 +123,7 @@ class Conversation:
         for answer in self._exchange.answers():
             if error is None:
                 error = self._hear(answer)
+            del answer  # it has some MiB, and the next one may be long in coming
         with self._guard:
             self.over = True
         self._answer(error or self._why_it_ended())
@@ -187,4 +191,4 @@ class Saying:
 
     def cancel(self) -> None:
         """With it the whole conversation: its answer could be taken for the next one's."""
-        self._conversation.cancel()
+        self._conversation.cancel(self)

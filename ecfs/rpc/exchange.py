@@ -81,15 +81,23 @@ class Exchange:
     def answers(self) -> Iterator[bytes]:
         """In one thread: wait for answers until the call has ended. A message without an answer has ended it."""
         while self._due:
-            event = self._call.next_event()
-            with self._guard:
-                self._due -= 1
-            for operation in event.batch_operations:
-                kind = operation.type()
-                if kind == cygrpc.OperationType.receive_message and operation.message() is not None:
-                    yield operation.message()
-                elif kind == cygrpc.OperationType.receive_status_on_client:
-                    self.ended = _ended(operation)
+            answer = self._next()
+            if answer is not None:
+                yield answer
+            del answer  # it has some MiB, and the next one may be long in coming
+
+    def _next(self) -> bytes | None:
+        answer: bytes | None = None
+        event = self._call.next_event()
+        with self._guard:
+            self._due -= 1
+        for operation in event.batch_operations:
+            kind = operation.type()
+            if kind == cygrpc.OperationType.receive_message:
+                answer = operation.message()
+            elif kind == cygrpc.OperationType.receive_status_on_client:
+                self.ended = _ended(operation)
+        return answer
 
 
 def lacks_its_thread(error: RuntimeError) -> bool:

@@ -7,6 +7,7 @@ that hears of it (`Hearing`). Each cost a twelfth of what a synced append to six
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -26,7 +27,13 @@ AVOIDED = 16
 IDLE_S = 1.0
 """After so long without such work nobody watches any more."""
 
+LARGE = 64 * 1024
+"""An answer of so many bytes is an operation of its own: together with the wait for the next message it would stay in
+memory, twice, for as long as that waits."""
+
 _DUE = "message of an exchange"
+_SENT = "answer of an exchange"
+_log = logging.getLogger(__name__)
 
 
 class Hearing:
@@ -87,9 +94,19 @@ class Hearing:
         while self._began is not None and not self._stopped.is_set():
             event = self._state.completion_queue.poll(deadline_from_now(PATIENCE_S))
             is_late = event.completion_type == cygrpc.CompletionType.queue_timeout
-            if not is_late and not inside._process_event_and_continue(self._state, event):
-                self._stopped.set()
+            try:
+                if not is_late and not inside._process_event_and_continue(self._state, event):
+                    self._stopped.set()
+            except Exception:
+                _log.exception("a call failed")  # as when no thread is to be had for it. Others must be heard
+                self._take_calls()
         self._deputy_hears = False
+
+    def _take_calls(self) -> None:
+        """An error may have come before gRPC was told that there may be further ones."""
+        with self._state.lock:
+            if self._state.stage is inside._ServerStage.STARTED and inside._REQUEST_CALL_TAG not in self._state.due:
+                inside._request_call(self._state)
 
 
 class ServedExchange:
@@ -114,11 +131,14 @@ class ServedExchange:
     def serve(self) -> None:
         """In the call's thread: answer each message before the next one is taken, until the call ends, or `end` says
         so. Raises what work raises."""
-        self._do(cygrpc.ReceiveMessageOperation(0))
+        self._do(self._done, _DUE, cygrpc.ReceiveMessageOperation(0))
         while not self._ending and (came := self._came.get()) is not None:
-            if isinstance(came, BaseException):
-                raise came
-            self._answer(came)
+            try:
+                if isinstance(came, BaseException):
+                    raise came
+                self._answer(came)
+            finally:
+                del came  # a message has some MiB; an error leads back here, and to the call
         with self._at_work:  # else the call would end before its answer: of what was done one would hear that it failed
             return
 
@@ -128,18 +148,29 @@ class ServedExchange:
         self._came.put(None)
 
     def _answer(self, message: bytes) -> None:
-        answer = cygrpc.SendMessageOperation(self._work(message), 0)
+        if not inside._is_rpc_state_active(self._state):
+            self._came.put(None)
+            return  # its client has given it up, and need not find it done
+        answer = self._work(message)
         opening, self._opening = self._opening, ()
-        self._do(*opening, answer, cygrpc.ReceiveMessageOperation(0))
+        send, receive = cygrpc.SendMessageOperation(answer, 0), cygrpc.ReceiveMessageOperation(0)
+        if len(answer) < LARGE:
+            self._do(self._done, _DUE, *opening, send, receive)
+        else:
+            self._do(self._sent, _SENT, *opening, send)
+            self._do(self._done, _DUE, receive)
 
-    def _do(self, *operations: Any) -> None:
+    def _do(self, done: Callable[[Any], Any], due: str, *operations: Any) -> None:
         with self._state.condition:
-            if inside._is_rpc_state_active(self._state):
-                self._call.start_server_batch(operations, self._done)
-                self._state.due.add(_DUE)
-                self._state.initial_metadata_allowed = bool(self._opening)  # else gRPC sends it again at the end
-            else:
-                self._came.put(None)
+            if not inside._is_rpc_state_active(self._state) or self._call.start_server_batch(operations, done):
+                self._came.put(None)  # the call is over, or gRPC refuses
+                return
+            self._state.due.add(due)
+            self._state.initial_metadata_allowed = bool(self._opening)  # else gRPC sends it again at the end
+
+    def _sent(self, event: Any) -> Any:
+        with self._state.condition:
+            return inside._possibly_finish_call(self._state, _SENT)
 
     def _done(self, event: Any) -> Any:
         """In the thread that hears: what it returns says whether the call has ended with this. It must not raise, which
@@ -154,7 +185,7 @@ class ServedExchange:
                 if not self._is_done_here(message):
                     self._came.put(message)
             except BaseException as error:
-                self._came.put(error)
+                self._came.put(error.with_traceback(None))  # which leads to the call: gRPC counts what is referred to
         return finished
 
     def _is_done_here(self, message: bytes | None) -> bool:

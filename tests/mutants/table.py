@@ -828,4 +828,25 @@ FAULTS = [
         "        if self._ending:  # else the call would end",
         ("tests/node/test_standing.py",),
     ),
+    Fault(
+        "giving up what is answered ends the call of the next put",
+        "ecfs/rpc/conversation.py",
+        "            if saying is not None and self._saying is not saying:",
+        "            if False and saying is not None:",
+        ("tests/node/test_spoken.py",),
+    ),
+    Fault(
+        "a shard that was sent stays in memory",
+        "ecfs/drive/node_link.py",
+        "        self._release()\n        self._send = None\n",
+        "        self._release()\n",
+        ("tests/node/test_spoken.py",),
+    ),
+    Fault(
+        "calls that stay open count among those that are worked on",
+        "ecfs/node/guard.py",
+        "            running, most, most_of_all = self._standing, STANDING_PER_CLIENT, STANDING",
+        "            running, most, most_of_all = self._running, 27, CALLS",
+        ("tests/node/test_spoken.py",),
+    ),
 ]

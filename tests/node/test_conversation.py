@@ -333,7 +333,7 @@ async def test_an_answer_that_comes_before_the_call_is_noted_counts() -> None:
     tries: list[Ended] = []
     done, go_on = threading.Event(), threading.Event()
 
-    def send(ended: Callable[[OnItsWay], object]) -> OnItsWay:
+    def send(ended: Callable[[OnItsWay], object], again: bool) -> OnItsWay:
         tries.append(Ended(None if tries else NodeBusyError("busy")))
         ended(tries[-1])
         if len(tries) == 2:
@@ -359,7 +359,7 @@ async def test_a_busy_node_and_no_thread_fail_it_and_leave_nobody_waiting(
 
     tries: list[Ended] = []
 
-    def send(ended: Callable[[OnItsWay], object]) -> OnItsWay:
+    def send(ended: Callable[[OnItsWay], object], again: bool) -> OnItsWay:
         if tries:
             no_thread()
         tries.append(Ended(NodeBusyError("busy")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -56,6 +57,7 @@ async def test_short_work_is_done_where_it_is_heard(
     drive: NodeDrive, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served_exchange, "SHORT_S", 10.0)
+    monkeypatch.setattr(served_exchange, "PATIENCE_S", 10.0)
     for number in range(5):
         await append(drive, number)
     assert "call" not in disk.threads
@@ -65,8 +67,10 @@ async def test_a_slow_disk_is_left_to_threads_for_a_while(
     drive: NodeDrive, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served_exchange, "AVOIDED", 3)
+    monkeypatch.setattr(served_exchange, "PATIENCE_S", 10.0)
     monkeypatch.setattr(served_exchange, "SHORT_S", 10.0)
     await append(drive, 0)
+    await trio.sleep(0.2)  # it hears of the answer before the node looks at how long it took
     monkeypatch.setattr(served_exchange, "SHORT_S", 0.0)
     for number in range(1, 6):
         await append(drive, number)
@@ -134,3 +138,33 @@ async def test_an_error_where_it_is_heard_ends_the_call_and_not_the_node(
     with trio.fail_after(20):
         await gathering.wait()
     again.result()
+
+
+async def test_an_error_while_the_deputy_hears_does_not_make_the_node_deaf(
+    drive: NodeDrive, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when no thread is to be had for a call."""
+    monkeypatch.setattr(served_exchange, "SHORT_S", 10.0)
+    await append(drive, 0)
+    submit, failed = ThreadPoolExecutor.submit, threading.Event()
+
+    def fails_once(*arguments: Any) -> Any:
+        if threading.current_thread().name == "deputy" and not failed.is_set():
+            failed.set()
+            raise RuntimeError("can't start new thread")
+        return submit(*arguments)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", fails_once)
+    disk.hangs.clear()
+    gathering = Gathering()
+    begun = begin(drive, 1, gathering)
+    with trio.move_on_after(0.5):
+        await drive.space()  # its call is the one that is lost
+    assert failed.is_set()
+    with trio.fail_after(5):
+        await drive.space()
+    disk.hangs.set()
+    with trio.fail_after(20):
+        await gathering.wait()
+    begun.result()
+    await append(drive, 2)

@@ -14,7 +14,7 @@ import trio
 
 from ecfs.drive.node import NodeDrive
 from ecfs.node import service
-from ecfs.node.guard import CALLS, COMERS, HOLDS
+from ecfs.node.guard import CALLS, COMERS, HOLDS, STANDING
 from ecfs.node.reflecting import OTHERS
 from ecfs.rpc import drive_pb2 as pb
 from ecfs.rpc.methods import DRIVE
@@ -22,7 +22,7 @@ from tests.node.conftest import made
 from tests.nodes import ThreadNode
 
 KEY = "s/00000002/00000000"
-EVERY_THREAD = CALLS + HOLDS + OTHERS
+EVERY_THREAD = CALLS + STANDING + HOLDS + OTHERS
 HEALTH = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ from ecfs.drive.begun import Begun, Gathering
 from ecfs.drive.local import LocalDrive
 from ecfs.drive.node import NodeDrive
 from ecfs.drive.node_link import CALLS, SPOKEN
-from ecfs.errors import ShardExistsError, ShardMissingError, UsageError
+from ecfs.errors import DriveError, DriveUnreachableError, ShardExistsError, ShardMissingError, UsageError
 from ecfs.node import server
-from ecfs.rpc import conversation
+from ecfs.node.guard import STANDING_PER_CLIENT
+from ecfs.rpc import conversation, frames
 from ecfs.rpc import drive_pb2 as pb
 from ecfs.rpc.conversation import Conversations
 from ecfs.rpc.limits import CHUNK, MIB
@@ -154,16 +157,10 @@ async def test_a_read_whose_conversation_breaks_is_made_by_a_call_of_its_own(
 
 async def test_an_answer_has_4_mib_at_most(drive: NodeDrive) -> None:
     await put(drive, 1, b"first")
-    said, token = trio.Event(), trio.lowlevel.current_trio_token()
-    request = pb.ReadRequest(caller=drive._caller(), key=key(1), ranges=[pb.Range(offset=0, length=CHUNK + 1)])
-    request.number = 1
-    conversations = Conversations(drive._link.channel, DRIVE["Reads"])
-    saying = conversations.say(request.SerializeToString(), 1, lambda _: token.run_sync_soon(said.set))
-    assert saying is not None
-    with trio.fail_after(10):
-        await said.wait()
+    ranges = [pb.Range(offset=0, length=CHUNK + 1)]
+    request = pb.ReadRequest(caller=drive._caller(), key=key(1), ranges=ranges, number=1)
     with pytest.raises(UsageError, match="at most"):
-        saying.result()
+        await said(drive, "Reads", request.SerializeToString(), 1)
 
 
 @pytest.fixture
@@ -188,3 +185,161 @@ async def test_an_older_node_gets_calls_that_it_knows(old: NodeDrive, opened: li
             await gathering.wait()
         begun.result()
     assert sorted(opened) == ["Appends", "Puts", "Reads"]
+
+
+async def said(drive: NodeDrive, method: str, frame: bytes, number: int) -> Any:
+    """What a client that says this hears. Raises what `Saying.result` does."""
+    heard, token = trio.Event(), trio.lowlevel.current_trio_token()
+    saying = Conversations(drive._link.channel, DRIVE[method]).say(
+        frame, number, lambda _: token.run_sync_soon(heard.set)
+    )
+    assert saying is not None
+    with trio.fail_after(10):
+        await heard.wait()
+    return saying.result()
+
+
+@pytest.mark.parametrize("method", ["Puts", "Reads"])
+async def test_nonsense_ends_the_call_and_not_the_node(drive: NodeDrive, method: str) -> None:
+    with pytest.raises(DriveUnreachableError):
+        await said(drive, method, b"\xff\xff", 1)
+    await put(drive, 1, b"first")
+    assert await drive.read(key(1), [(0, 5)]) == [b"first"]
+
+
+@pytest.mark.parametrize("length", [4, 6, 1 << 63])
+async def test_not_as_much_data_as_was_announced(drive: NodeDrive, length: int) -> None:
+    request = pb.PutRequest(caller=drive._caller(), key=key(1), length=length, number=7)
+    with pytest.raises(DriveUnreachableError):
+        await said(drive, "Puts", frames.join(request, [b"shard"]), 7)
+    with pytest.raises(ShardMissingError):
+        await drive.read(key(1), [(0, 5)])
+
+
+@pytest.mark.parametrize("key", ["../identity", "s/../../x", "/etc/passwd", "identity", "s/00000002/0\0"])
+async def test_nothing_outside_is_reached(drive: NodeDrive, tmp_path: Path, key: str) -> None:
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    request = pb.PutRequest(caller=drive._caller(), key=key, length=5, number=7)
+    with pytest.raises((UsageError, DriveError)):
+        await said(drive, "Puts", frames.join(request, [b"shard"]), 7)
+    asked = pb.ReadRequest(caller=drive._caller(), key=key, ranges=[pb.Range(offset=0, length=1)], number=8)
+    with pytest.raises((UsageError, DriveError)):
+        await said(drive, "Reads", asked.SerializeToString(), 8)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+async def test_a_put_of_a_stranger_or_of_who_was_fenced_off_is_refused(drive: NodeDrive) -> None:
+    for caller in (pb.Caller(), pb.Caller(attachment=b"guessed"), pb.Caller(attachment=drive._attachment)):
+        request = pb.PutRequest(caller=caller, key=key(1), length=5, number=7)
+        with pytest.raises(DriveError):
+            await said(drive, "Puts", frames.join(request, [b"shard"]), 7)
+    with pytest.raises(ShardMissingError):
+        await drive.read(key(1), [(0, 5)])
+
+
+async def test_a_put_that_is_answered_leaves_nothing_in_memory(drive: NodeDrive) -> None:
+    """Not even until Python looks for cycles, which it does seldom: a shard for each node and stripe would add up."""
+    data = bytes(MIB)
+    await put(drive, 0, data)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for number in range(1, 21):
+            await put(drive, number, data)
+        begin(drive, 21, data, Gathering()).give_up()
+        await put(drive, 22, data)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert held < 8 * MIB
+
+
+async def test_where_no_more_calls_may_stay_open_there_is_one_for_each(
+    drive: NodeDrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ecfs.node.guard.STANDING_PER_CLIENT", 0)
+    await put(drive, 1, b"first")
+    assert await drive.read(key(1), [(0, 5)]) == [b"first"]
+    gathering = Gathering()
+    begun = drive.begin_append("j/00000002.000000", 0, b"record", gathering)
+    assert begun is not None
+    with trio.fail_after(20):
+        await gathering.wait()
+    begun.result()
+
+
+async def test_calls_that_stay_open_keep_no_others_out(
+    drive: NodeDrive, node: ThreadNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ecfs.node.guard.CALLS_PER_CLIENT", 5)
+    readers = [node.drive() for _ in range(STANDING_PER_CLIENT)]
+    await put(drive, 1, b"first")
+    for reader in readers:
+        await reader.attach(exclusive=False)
+        assert await reader.read(key(1), [(0, 5)]) == [b"first"]
+    with trio.fail_after(5):
+        await drive.alive()
+        await put(drive, 2, b"other")
+    for reader in readers:
+        await reader.close()
+
+
+async def test_giving_up_what_is_answered_does_not_hit_the_next_one(
+    drive: NodeDrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Gathering()
+    answered = begin(drive, 1, b"first", first)
+    with trio.fail_after(20):
+        await first.wait()
+    putting = LocalDrive.putting
+
+    def slow(local: LocalDrive, *arguments: Any, **options: Any) -> Any:
+        threading.Event().wait(0.3)
+        return putting(local, *arguments, **options)
+
+    monkeypatch.setattr(LocalDrive, "putting", slow)
+    second = Gathering()
+    begun = begin(drive, 2, b"other", second)
+    answered.give_up()
+    with trio.fail_after(20):
+        await second.wait()
+    begun.result()
+
+
+async def test_closing_ends_a_read_and_opens_nothing(drive: NodeDrive, monkeypatch: pytest.MonkeyPatch) -> None:
+    await put(drive, 1, b"first")
+    go_on, reading = threading.Event(), LocalDrive.reading
+
+    def slow(local: LocalDrive, *arguments: Any) -> Any:
+        go_on.wait(10)
+        return reading(local, *arguments)
+
+    monkeypatch.setattr(LocalDrive, "reading", slow)
+
+    async def read() -> None:
+        with pytest.raises(DriveUnreachableError):
+            await drive.read(key(1), [(0, 5)])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await trio.sleep(0.2)
+        await drive.close()
+    go_on.set()
+    assert drive._link._channel is None
+
+
+@pytest.mark.parametrize("method", ["Appends", "Puts", "Reads"])
+async def test_nonsense_leaves_no_stream_behind(drive: NodeDrive, method: str) -> None:
+    """A connection has 64. What refers to a call keeps its stream, until Python looks for cycles."""
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(70):
+            with pytest.raises(DriveUnreachableError):
+                await said(drive, method, b"\xff\xff", number)
+        with trio.fail_after(10):
+            await drive.alive()
+    finally:
+        gc.enable()

@@ -6,6 +6,7 @@ import shlex
 
 from ecfs.control.status import Status
 from ecfs.control.wording import away, drives_named
+from ecfs.drive.registry import is_bucket
 
 BACK = ("absent", "failed", "slow")
 UNMOUNTED = "is its disk mounted?"
@@ -52,7 +53,10 @@ def _gone(gone: list[Status], name: str) -> list[str]:
     if len(unmounted) < len(gone):
         rest = drives_named([drive for drive in gone if drive not in unmounted])
         actions.append(f"if {rest} can come back: plug in, mount or switch on what belongs there; the rest follows")
-    deleted = "its directory was" if len(gone) == 1 else "their directories were"
+    if any(is_bucket(drive["url"]) for drive in gone):
+        deleted = "its contents were" if len(gone) == 1 else "their contents were"
+    else:
+        deleted = "its directory was" if len(gone) == 1 else "their directories were"
     actions.append(f"if {deleted} deleted, rebuild {them} in place: ecfs scrub {name}")
     for drive in gone:
         actions.append(f"if drive {drive['slot']} is dead: {replace_command(name, drive['slot'])}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ def test_nobody_is_left_without_something_to_do(name: str) -> None:
 
 def test_a_name_that_a_shell_would_split_is_quoted() -> None:
     assert "ecfs replace '/srv/my pool' 3 NEW" in "".join(verdict(STATES["degraded-by-one"], "/srv/my pool").actions)
+
+
+def test_a_bucket_is_no_directory() -> None:
+    status = deepcopy(STATES["degraded-by-one"])
+    status["drives"][3]["url"] = "s3://shards/d3"
+    assert "if its contents were deleted, rebuild drive 3 in place" in "".join(verdict(status, "POOL").actions)
 
 
 # ---- the shape is the one of real pools, and the one that is documented ------------------------------------------

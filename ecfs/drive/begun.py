@@ -8,6 +8,7 @@ after `PATIENCE_S` each operation that still waits gets a thread of its own.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -85,6 +86,24 @@ class Line:
         return min(works, AT_ONCE) if is_short else works
 
 
+_bells: list[int] = []
+"""Eventfds that nobody waits for. Never closed: a thread that is late may still ring one, which wakes whoever has it
+then for nothing; written to a number that was closed, it would end up in another file."""
+
+
+def _bell() -> int:
+    """Raises OSError."""
+    try:
+        return _bells.pop()
+    except IndexError:
+        return os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+
+def _silence(bell: int) -> None:
+    with suppress(BlockingIOError):
+        os.eventfd_read(bell)
+
+
 class Gathering:
     """Begin several operations, each with a `done` from `expect` or by `line_up`, then `wait`."""
 
@@ -94,11 +113,11 @@ class Gathering:
         self._has_thread = False
         self._busy_s = 0.0
         self._now = monotonic_for_threads()
-        self._token = trio.lowlevel.current_trio_token()
         self._guard = threading.Lock()
         self._numbers = count()
         self._open: set[int] = set()
-        self._all = trio.Event()
+        self._over = False
+        self._bell: int | None = None
         self._everything_began = self.expect()
 
     def expect(self) -> Callable[[], None]:
@@ -113,7 +132,9 @@ class Gathering:
             last = self._open == {number}
             self._open.discard(number)
         if last:
-            tell_loop(self._token, self._all.set)
+            self._over = True  # before the bell is looked at: see `_ended`
+            if self._bell is not None:
+                os.eventfd_write(self._bell, 1)
 
     def line_up(self, work: Callable[[], object], fail: Callable[[], object]) -> None:
         """Have a thread do this, which is short, when `wait` is called. It then tells what it got from `expect`.
@@ -128,10 +149,29 @@ class Gathering:
         self._start(self._line.threads(len(self._works)))
         if self._works:
             with trio.move_on_after(PATIENCE_S):
-                await self._all.wait()
+                await self._ended()
         self._start(len(self._works))
-        await self._all.wait()
+        await self._ended()
         self._line.note(self._busy_s)
+
+    async def _ended(self) -> None:
+        """`_over`, told by a descriptor that the loop waits for. By way of trio's queue it is told in three steps: that
+        cost a fortieth of a commit."""
+        if self._over:
+            await trio.lowlevel.checkpoint()  # as any wait: who begins one thing after the other lets others run
+            return
+        try:
+            bell = self._bell = _bell()
+        except OSError:
+            while not self._over:  # noqa: ASYNC110 (no descriptor is to be had)
+                await trio.sleep(PATIENCE_S)
+            return
+        try:
+            while not self._over:
+                await trio.lowlevel.wait_readable(bell)
+                _silence(bell)
+        finally:
+            _bells.append(bell)
 
     def _start(self, threads: int) -> None:
         with suppress(RuntimeError):  # no thread is to be had: those that run do all of it, later

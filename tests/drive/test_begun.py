@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -68,3 +70,71 @@ async def test_one_slow_moment_makes_no_slow_disk() -> None:
     line.note(SHORT_S / 2)
     line.note(10 * SHORT_S)
     assert line.threads(6) == AT_ONCE
+
+
+async def test_told_from_any_thread_and_at_any_moment() -> None:
+    """Before somebody waits, while somebody does, and in the very moment between: none of them is missed."""
+    for number in range(300):
+        gathering = Gathering()
+        done = gathering.expect()
+        thread = threading.Thread(target=done)
+        thread.start()
+        if number % 3 == 0:
+            thread.join()
+        elif number % 3 == 1:
+            await trio.lowlevel.checkpoint()
+        with trio.fail_after(10):
+            await gathering.wait()
+        thread.join()
+
+
+async def test_one_after_the_other_they_need_one_descriptor() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(50):
+        gathering = Gathering()
+        threading.Timer(0.001, gathering.expect()).start()
+        await gathering.wait()
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+async def test_no_descriptor_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(begun, "_bells", [])
+    monkeypatch.setattr(os, "eventfd", none_left)
+    gathering = Gathering()
+    threading.Timer(0.05, gathering.expect()).start()
+    with trio.fail_after(10):
+        await gathering.wait()
+
+
+async def test_who_is_late_does_not_end_another_ones_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It rings what is another's by now."""
+    monkeypatch.setattr(begun, "_bells", [])
+    given_up = Gathering()
+    late = given_up.expect()
+    with trio.move_on_after(0.05):
+        await given_up.wait()
+    other = Gathering()
+    done = other.expect()
+    threading.Timer(0.05, late).start()
+    with trio.move_on_after(0.3) as scope:
+        await other.wait()
+    assert scope.cancelled_caught
+    done()
+    with trio.fail_after(10):
+        await other.wait()
+
+
+async def test_who_waits_lets_others_run_also_where_all_is_done() -> None:
+    ran: list[int] = []
+
+    async def other() -> None:
+        ran.append(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        while not ran:
+            with trio.fail_after(5):
+                await Gathering().wait()

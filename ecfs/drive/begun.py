@@ -157,21 +157,24 @@ class Gathering:
     async def _ended(self) -> None:
         """`_over`, told by a descriptor that the loop waits for. By way of trio's queue it is told in three steps: that
         cost a fortieth of a commit."""
-        if self._over:
+        if self._is_over():
             await trio.lowlevel.checkpoint()  # as any wait: who begins one thing after the other lets others run
             return
         try:
             bell = self._bell = _bell()
         except OSError:
-            while not self._over:  # noqa: ASYNC110 (no descriptor is to be had)
+            while not self._is_over():  # noqa: ASYNC110 (no descriptor is to be had)
                 await trio.sleep(PATIENCE_S)
             return
         try:
-            while not self._over:
+            while not self._is_over():
                 await trio.lowlevel.wait_readable(bell)
                 _silence(bell)
         finally:
             _bells.append(bell)
+
+    def _is_over(self) -> bool:
+        return self._over
 
     def _start(self, threads: int) -> None:
         with suppress(RuntimeError):  # no thread is to be had: those that run do all of it, later

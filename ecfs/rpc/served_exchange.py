@@ -100,6 +100,7 @@ class Hearing:
             except Exception:
                 _log.exception("a call failed")  # as when no thread is to be had for it. Others must be heard
                 self._take_calls()
+            del event  # before the next poll: what leads to a call that has ended makes that spin (as in gRPC's own)
         self._deputy_hears = False
 
     def _take_calls(self) -> None:

@@ -7,6 +7,7 @@ than m miss the same window the cause is shared, and the commit waits instead.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -103,10 +104,8 @@ class Joint:
         It also meets what was raised here and says what that means."""
         drive, begun = member.drive, None
         if drive is not None and member.up:
-            try:  # noqa: SIM105 (`suppress` takes longer, for every drive of every commit)
+            with suppress(*FAILURES):
                 begun = begin(drive, self._gathering)
-            except FAILURES:
-                pass
         if drive is None or begun is None:
             self._alone.append((member, alone))
         else:

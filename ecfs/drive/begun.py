@@ -174,6 +174,7 @@ class Gathering:
             _bells.append(bell)
 
     def _is_over(self) -> bool:
+        """Asked anew each time: a thread may have said so since."""
         return self._over
 
     def _start(self, threads: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from ecfs.clock import Clock
@@ -137,20 +138,19 @@ class HealthDrive(DriveWrapper):
     def begin_put(
         self, key: str, buffers: Sequence[Buffer], gathering: Gathering, *, replace: bool = False
     ) -> Begun | None:
-        try:
-            begun = self.inner.begin_put(key, buffers, gathering, replace=replace)
-        except DriveError as error:
-            self.health.failed(error)
-            raise
-        return None if begun is None else _Watched(self.health, "put", begun, sum(map(len, buffers)))
+        begin = partial(self.inner.begin_put, key, buffers, gathering, replace=replace)
+        return self._begin("put", sum(map(len, buffers)), begin)
 
     def begin_append(self, segment: str, offset: int, record: Buffer, gathering: Gathering) -> Begun | None:
+        return self._begin("append", len(record), partial(self.inner.begin_append, segment, offset, record, gathering))
+
+    def _begin(self, operation: str, length: int, begin: Callable[[], Begun | None]) -> Begun | None:
         try:
-            begun = self.inner.begin_append(segment, offset, record, gathering)
+            begun = begin()
         except DriveError as error:
             self.health.failed(error)
             raise
-        return None if begun is None else _Watched(self.health, "append", begun, len(record))
+        return None if begun is None else _Watched(self.health, operation, begun, length)
 
     async def read(self, key: str, ranges: Sequence[tuple[int, int]]) -> Sequence[Buffer]:
         found = await super().read(key, ranges)

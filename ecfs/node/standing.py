@@ -13,7 +13,7 @@ class Standing:
     """Those of one service, told from outside when to end."""
 
     def __init__(self) -> None:
-        self.ending = False
+        self._ending = False
         self._guard = threading.Lock()
         self._open: set[ServedExchange] = set()
 
@@ -21,7 +21,7 @@ class Standing:
     def call(self, exchange: ServedExchange) -> Iterator[None]:
         with self._guard:
             self._open.add(exchange)
-            if self.ending:
+            if self._ending:
                 exchange.end()
         try:
             yield
@@ -31,6 +31,6 @@ class Standing:
 
     def end(self) -> None:
         with self._guard:
-            self.ending = True
+            self._ending = True
             for exchange in self._open:
                 exchange.end()

@@ -13,7 +13,7 @@ import grpc
 import pytest
 import trio
 
-from ecfs.drive.begun import Begun, Gathering
+from ecfs.drive.begun import Gathering
 from ecfs.drive.node import NodeDrive
 from ecfs.drive.node_link import CALLS, Sending
 from ecfs.errors import DriveError, DriveFencedError, DriveFullError, DriveUnreachableError, UsageError
@@ -23,24 +23,9 @@ from ecfs.rpc.client import Channel, OnItsWay
 from ecfs.rpc.conversation import Conversations
 from ecfs.rpc.methods import DRIVE
 from ecfs.rpc.status import NodeBusyError
+from tests.node.begun import SEGMENT, append, begin_append
 from tests.node.conftest import NEWER, made
 from tests.nodes import ProcessNode, ThreadNode
-
-SEGMENT = "j/00000002.000000"
-
-
-def begin(drive: NodeDrive, offset: int, record: bytes, gathering: Gathering, segment: str = SEGMENT) -> Begun:
-    begun = drive.begin_append(segment, offset, record, gathering)
-    assert begun is not None
-    return begun
-
-
-async def append(drive: NodeDrive, offset: int, record: bytes, segment: str = SEGMENT) -> None:
-    gathering = Gathering()
-    begun = begin(drive, offset, record, gathering, segment)
-    with trio.fail_after(20):
-        await gathering.wait()
-    begun.result()
 
 
 @pytest.fixture
@@ -143,8 +128,8 @@ async def test_one_that_was_fenced_off_hears_so_on_an_open_call(node: ThreadNode
 async def test_a_message_that_waits_does_not_hold_up_another_one(drive: NodeDrive, node: ThreadNode) -> None:
     """A second append goes by a call of its own; both count."""
     gathering = Gathering()
-    first = begin(drive, 0, b"first", gathering)
-    second = begin(drive, 0, b"second", gathering, "j/00000002.000001")
+    first = begin_append(drive, 0, b"first", gathering)
+    second = begin_append(drive, 0, b"second", gathering, "j/00000002.000001")
     with trio.fail_after(20):
         await gathering.wait()
     first.result()
@@ -154,7 +139,7 @@ async def test_a_message_that_waits_does_not_hold_up_another_one(drive: NodeDriv
 
 async def test_given_up_and_then_on_with_the_next_segment(drive: NodeDrive) -> None:
     await append(drive, 0, b"first")
-    begin(drive, 5, b"second", Gathering()).give_up()
+    begin_append(drive, 5, b"second", Gathering()).give_up()
     await append(drive, 0, b"third", "j/00000002.000001")
     assert await drive.get("j/00000002.000001") == b"third"
 
@@ -164,7 +149,7 @@ async def test_a_killed_node_fails_the_message_at_once(process: ProcessNode) -> 
     await append(drive, 0, b"first")
     process.pause()
     gathering = Gathering()
-    begun = begin(drive, 5, b"second", gathering)
+    begun = begin_append(drive, 5, b"second", gathering)
     process.kill()
     with trio.fail_after(10):
         await gathering.wait()

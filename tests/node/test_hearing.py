@@ -13,8 +13,7 @@ from ecfs.drive.begun import Begun, Gathering
 from ecfs.drive.local import LocalDrive
 from ecfs.drive.node import NodeDrive
 from ecfs.rpc import served_exchange
-
-SEGMENT = "j/00000002.000000"
+from tests.node.begun import SEGMENT, begin_append, finish
 
 
 class Disk:
@@ -40,17 +39,12 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 def begin(drive: NodeDrive, number: int, gathering: Gathering) -> Begun:
-    begun = drive.begin_append(SEGMENT, 6 * number, b"record", gathering)
-    assert begun is not None
-    return begun
+    return begin_append(drive, 6 * number, b"record", gathering)
 
 
 async def append(drive: NodeDrive, number: int) -> None:
     gathering = Gathering()
-    begun = begin(drive, number, gathering)
-    with trio.fail_after(20):
-        await gathering.wait()
-    begun.result()
+    await finish(gathering, begin(drive, number, gathering))
 
 
 async def test_short_work_is_done_where_it_is_heard(
@@ -91,9 +85,7 @@ async def test_a_node_whose_disk_hangs_still_hears(
             await drive.alive()
     assert begun.seconds is None
     disk.hangs.set()
-    with trio.fail_after(20):
-        await gathering.wait()
-    begun.result()
+    await finish(gathering, begun)
     for number in range(2, 5):
         await append(drive, number)
     assert await drive.get(SEGMENT) == b"record" * 5
@@ -113,9 +105,7 @@ async def test_it_is_watched_again_after_it_was_idle(
     with trio.fail_after(5):
         await drive.space()
     disk.hangs.set()
-    with trio.fail_after(20):
-        await gathering.wait()
-    begun.result()
+    await finish(gathering, begun)
 
 
 async def test_an_error_where_it_is_heard_ends_the_call_and_not_the_node(
@@ -126,18 +116,10 @@ async def test_an_error_where_it_is_heard_ends_the_call_and_not_the_node(
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalDrive, "appending", broken)
-        gathering = Gathering()
-        begun = begin(drive, 0, gathering)
-        with trio.fail_after(20):
-            await gathering.wait()
         with pytest.raises(Exception, match="node"):
-            begun.result()
+            await append(drive, 0)
     gathering = Gathering()
-    again = drive.begin_append("j/00000002.000001", 0, b"record", gathering)
-    assert again is not None
-    with trio.fail_after(20):
-        await gathering.wait()
-    again.result()
+    await finish(gathering, begin_append(drive, 0, b"record", gathering, "j/00000002.000001"))
 
 
 async def test_an_error_while_the_deputy_hears_does_not_make_the_node_deaf(
@@ -164,7 +146,5 @@ async def test_an_error_while_the_deputy_hears_does_not_make_the_node_deaf(
     with trio.fail_after(5):
         await drive.space()
     disk.hangs.set()
-    with trio.fail_after(20):
-        await gathering.wait()
-    begun.result()
+    await finish(gathering, begun)
     await append(drive, 2)

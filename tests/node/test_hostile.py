@@ -255,10 +255,12 @@ async def test_a_busy_node_is_asked_again_for_an_append_that_nobody_awaits(
     node: ThreadNode, drive: NodeDrive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ecfs.node.guard.CALLS_PER_CLIENT", 0)
+    monkeypatch.setattr("ecfs.node.guard.STANDING_PER_CLIENT", 0)
     gathering = Gathering()
     begun = drive.begin_append("j/00000002.000000", 0, b"record", gathering)
     assert begun is not None
     await trio.sleep(0.3)
+    assert begun.seconds is None
     monkeypatch.undo()
     with trio.fail_after(20):
         await gathering.wait()

@@ -12,9 +12,8 @@ from ecfs.drive.begun import Gathering
 from ecfs.drive.local import LocalDrive
 from ecfs.drive.node import NodeDrive
 from ecfs.rpc import served_exchange
+from tests.node.begun import begin_append
 from tests.nodes import ThreadNode
-
-SEGMENT = "j/00000002.000000"
 
 
 @pytest.mark.parametrize("short", [True, False], ids=["where it is heard", "in the call's thread"])
@@ -33,8 +32,7 @@ async def test_an_answer_on_its_way_is_not_broken_off(
         monkeypatch.setattr(served_exchange.Hearing, "do", lambda *_: False)
     monkeypatch.setattr(LocalDrive, "appending", slow)
     gathering = Gathering()
-    begun = drive.begin_append(SEGMENT, 0, b"record", gathering)
-    assert begun is not None
+    begun = begin_append(drive, 0, b"record", gathering)
     assert await trio.to_thread.run_sync(at_work.wait, 10)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.to_thread.run_sync, node.stop)
